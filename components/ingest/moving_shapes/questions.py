@@ -1,0 +1,264 @@
+"""Scenes to questions, answers, and the reasoning that a good answer would give.
+
+The reasoning is for pretraining only: a glance at the subject, wrong alternatives that are ruled out, the conclusion. It
+names the right answer nowhere before the conclusion, so that any earlier cut of it is a hint that does not tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.ingest.moving_shapes.scenes import (
+    COLORS,
+    DIRECTIONS,
+    DURATION,
+    POSITIONS,
+    SHAPES,
+    SPEEDS,
+    MovingShape,
+    Scene,
+    quadrant,
+)
+from components.shared.prompts import option_letter
+from components.shared.schemas import Sample, Span, Task
+
+MAX_OPTIONS = 4
+MAX_COUNT = 3
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about one scene. `right` is the answer in words: an option's text, a number, or "START to END"."""
+
+    kind: str
+    subject: str  # what a base model's knowledge may depend on: a shape, a colour, or nothing
+    text: str
+    task: Task
+    right: str
+    glance: str  # where the reasoning looks first
+    options: tuple[str, ...] = ()
+    spans: tuple[Span, ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """The answer as the annotations hold it: a letter for multiple choice."""
+        return self.answer_of(self.right)
+
+    def answer_of(self, words: str) -> str:
+        """The answer that says `words`."""
+        return option_letter(self.options.index(words)) if self.options else words
+
+    def wrong_answers(self, rng: np.random.Generator) -> list[str]:
+        """Plausible wrong answers in words, in random order."""
+        if self.task == "multiple_choice":
+            wrong = [option for option in self.options if option != self.right]
+        elif self.task == "numerical":
+            wrong = [str(n) for n in range(MAX_COUNT + 1) if str(n) != self.right]
+        else:
+            start, end = (int(v) for v in self.spans[0])
+            intervals = {(start + a, end + b) for a in (-3, -2, 2, 3) for b in (-2, -1, 0, 1, 2)}
+            wrong = [f"{a} to {b}" for a, b in sorted(intervals) if 0 <= a < b <= DURATION]
+            wrong = wrong or [f"{a} to {b}" for a in range(DURATION) for b in range(a + 1, DURATION + 1) if a != start]
+        return [wrong[i] for i in rng.permutation(len(wrong))]
+
+    def sample(self, sample_id: str, video: str, split: str) -> Sample:
+        """The annotation of this question."""
+        return Sample(
+            id=sample_id, video=video, question=self.text, options=self.options, answer=self.answer, task=self.task,
+            spans=self.spans, split=split, source="moving-shapes", licence="CC0-1.0",
+            metadata={"kind": self.kind},
+        )  # fmt: skip
+
+
+def eliminations(question: Question, concluded: str, rng: np.random.Generator) -> list[str]:
+    """What a reasoning that ends in `concluded` rules out before, at most two alternatives."""
+    if question.task == "temporal_grounding":
+        start, end = (int(v) for v in concluded.split(" to "))
+        return [f"not at {t}." for t in (start - 1, end + 1) if 0 <= t < DURATION]
+    others = [words for words in question.wrong_answers(rng) if words != concluded]
+    if concluded != question.right:
+        others = [o for o in (*others, question.right)]
+        others = [others[i] for i in rng.permutation(len(others))]
+    return [f"not {words}." for words in others[:2]]
+
+
+def reasoning(question: Question, concluded: str, rng: np.random.Generator) -> list[str]:
+    """The sentences of a reasoning that ends in `concluded`; joined by spaces they stand inside <think> </think>."""
+    return [f"look at {question.glance}.", *eliminations(question, concluded, rng), f"it is {concluded}."]
+
+
+def response(question: Question, concluded: str, sentences: Sequence[str]) -> str:
+    """A well-formed response whose reasoning is `sentences` and whose answer says `concluded`."""
+    return f"<think>{' '.join(sentences)}</think><answer>{question.answer_of(concluded)}</answer>"
+
+
+def _options(right: str, alternatives: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
+    wrong = [a for a in alternatives if a != right]
+    chosen = [right, *(wrong[i] for i in rng.permutation(len(wrong))[: MAX_OPTIONS - 1])]
+    return tuple(chosen[i] for i in rng.permutation(len(chosen)))
+
+
+def _choice(kind: str, subject: str, text: str, right: str, alternatives: Sequence[str], glance: str, rng) -> Question:
+    return Question(kind, subject, text, "multiple_choice", right, glance, _options(right, alternatives, rng))
+
+
+def _pick(items: Sequence[MovingShape], rng: np.random.Generator) -> MovingShape | None:
+    return items[rng.integers(len(items))] if items else None
+
+
+def _unique_colors(scene: Scene) -> list[MovingShape]:
+    colors = [s.color for s in scene.shapes]
+    return [s for s in scene.shapes if colors.count(s.color) == 1]
+
+
+def _extreme(scene: Scene, last: bool) -> MovingShape | None:
+    """The shape that appears first (or last), if there is exactly one and it has company."""
+    times = [s.appears for s in scene.shapes]
+    time = max(times) if last else min(times)
+    return scene.shapes[times.index(time)] if len(times) > 1 and times.count(time) == 1 else None
+
+
+def _color(scene, rng):
+    item = _pick(scene.shapes, rng)
+    return _choice("color", item.shape, f"What color is the {item.shape}?", item.color, COLORS, f"the {item.shape}", rng)
+
+
+def _shape(scene, rng):
+    item = _pick(_unique_colors(scene), rng)
+    if item:
+        return _choice("shape", item.color, f"Which shape is {item.color}?", item.shape, SHAPES, f"the {item.color} one", rng)
+
+
+def _position(kind, item, place, name, subject, rng):
+    text = f"Where does the {name} {kind}?"
+    return place and _choice(kind, subject, text, place, POSITIONS, f"the {name}", rng)
+
+
+def _start(scene, rng):
+    item = _pick(scene.shapes, rng)
+    return _position("start", item, quadrant(item.x, item.y), item.shape, item.shape, rng)
+
+
+def _end(scene, rng):
+    item = _pick(scene.shapes, rng)
+    return _position("end", item, quadrant(*item.center(item.disappears)), item.shape, item.shape, rng)
+
+
+def _direction(scene, rng):
+    item = _pick([s for s in scene.shapes if s.speed != "still"], rng)
+    if item:
+        text = f"Which way does the {item.shape} move?"
+        return _choice("direction", item.shape, text, item.direction, tuple(DIRECTIONS), f"the {item.shape}", rng)
+
+
+def _speed(scene, rng):
+    item = _pick(scene.shapes, rng)
+    text = f"How fast is the {item.shape}?"
+    return _choice("speed", item.shape, text, item.speed, tuple(SPEEDS), f"the {item.shape}", rng)
+
+
+def _first(scene, rng):
+    item = _extreme(scene, last=False)
+    if item:
+        text, names = "Which shape appears first?", [s.shape for s in scene.shapes]
+        question = _choice("first", "", text, item.shape, names, "the beginning", rng)
+        return Question(**{**vars(question), "subject": question.options[0]})
+
+
+def _count(scene, rng):
+    right = str(len(scene.shapes))
+    return Question("count", "", "How many shapes are there?", "numerical", right, "all shapes")
+
+
+def _count_color(scene, rng):
+    colors = [s.color for s in scene.shapes]
+    color = str(rng.choice(COLORS)) if rng.random() < 0.3 else str(rng.choice(colors))
+    right = str(colors.count(color))
+    return Question("count color", color, f"How many shapes are {color}?", "numerical", right, f"the {color} ones")
+
+
+def _interval(kind, item, name):
+    right = f"{item.appears} to {item.disappears}"
+    spans = ((float(item.appears), float(item.disappears)),)
+    subject = item.shape if kind == "visible" else item.color
+    text = f"When is the {name} visible?"
+    return Question(kind, subject, text, "temporal_grounding", right, f"the {name}", spans=spans)
+
+
+def _visible(scene, rng):
+    item = _pick(scene.shapes, rng)
+    return _interval("visible", item, item.shape)
+
+
+def _last(scene, rng):
+    item = _extreme(scene, last=True)
+    if item:
+        names = [s.shape for s in scene.shapes]
+        return _choice("last", "", "Which shape appears last?", item.shape, names, "the end", rng)
+
+
+def _first_color(scene, rng):
+    item = _extreme(scene, last=False)
+    if item:
+        text = "What color is the shape that appears first?"
+        return _choice("first color", "", text, item.color, COLORS, "the beginning", rng)
+
+
+def _color_direction(scene, rng):
+    item = _pick([s for s in _unique_colors(scene) if s.speed != "still"], rng)
+    if item:
+        text = f"Which way does the {item.color} shape move?"
+        name = f"the {item.color} shape"
+        return _choice("color direction", item.color, text, item.direction, tuple(DIRECTIONS), name, rng)
+
+
+def _color_start(scene, rng):
+    item = _pick(_unique_colors(scene), rng)
+    if item:
+        text = f"Where does the {item.color} shape start?"
+        right = quadrant(item.x, item.y)
+        return _choice("color start", item.color, text, right, POSITIONS, f"the {item.color} shape", rng)
+
+
+def _color_visible(scene, rng):
+    item = _pick(_unique_colors(scene), rng)
+    return item and _interval("color visible", item, f"{item.color} shape")
+
+
+def _count_moving(scene, rng):
+    right = str(sum(s.speed != "still" for s in scene.shapes))
+    return Question("count moving", "", "How many shapes move?", "numerical", right, "all shapes")
+
+
+_Maker = Callable[[Scene, np.random.Generator], Question | None]
+TRAIN_KINDS: dict[str, _Maker] = {
+    "color": _color, "shape": _shape, "start": _start, "end": _end, "direction": _direction, "speed": _speed,
+    "first": _first, "count": _count, "count color": _count_color, "visible": _visible,
+}  # fmt: skip
+UNSEEN_KINDS: dict[str, _Maker] = {
+    "last": _last, "first color": _first_color, "color direction": _color_direction, "color start": _color_start,
+    "color visible": _color_visible, "count moving": _count_moving,
+}  # fmt: skip
+
+
+def ask(scene: Scene, count: int, rng: np.random.Generator, unseen: bool = False) -> list[Question]:
+    """`count` questions of different kinds about a scene, fewer if it does not offer as many."""
+    makers = list((UNSEEN_KINDS if unseen else TRAIN_KINDS).values())
+    questions = (makers[i](scene, rng) for i in rng.permutation(len(makers)))
+    found = [q for q in questions if q is not None]
+    return found[:count]
+
+
+def caption(scene: Scene) -> str:
+    """A dense caption, shape by shape in order of appearance: what pretraining starts with."""
+    sentences = []
+    for item in sorted(scene.shapes, key=lambda s: (s.appears, s.shape)):
+        start, end = quadrant(item.x, item.y), quadrant(*item.center(item.disappears)) or "middle"
+        sentences.append(
+            f"{item.color} {item.shape} {item.appears} to {item.disappears} from {start} to {end} "
+            f"{item.direction} {item.speed}."
+        )
+    return f"{len(sentences)} shapes. " + " ".join(sentences)

@@ -1,0 +1,1 @@
+"""What two or more steps need, and nothing else. It imports no step."""

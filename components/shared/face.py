@@ -1,0 +1,79 @@
+"""What the KFP face of every step does around its one call: read references, run, write references, report, track."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kfp import dsl
+
+from components.shared.context import StepContext
+from components.shared.images import image
+from components.shared.ledger import Outputs
+from components.shared.schemas import ArtifactRef
+from components.shared.settings import StepSettings
+
+AnySettings = TypeVar("AnySettings", bound=StepSettings)
+
+
+def step_component(role: str) -> Any:
+    """The decorator of every component: our image of that role, kfp baked in, nothing installed when a pod starts."""
+    return functools.partial(dsl.component, base_image=image(role), install_kfp_package=False)
+
+
+def read_ref(artifact: dsl.Artifact) -> ArtifactRef:
+    """The reference that a KFP artifact's file holds."""
+    return ArtifactRef.model_validate_json(Path(artifact.path).read_text())
+
+
+def write_ref(artifact: dsl.Artifact, ref: ArtifactRef) -> None:
+    """Write a reference into a KFP artifact's file, and its digest, size and URI into the metadata that the UI shows."""
+    path = Path(artifact.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(ref.model_dump_json(indent=1))
+    artifact.metadata.update({"uri": ref.uri, "digest": ref.digest, "bytes": ref.size, **ref.metadata})
+
+
+class StepFace:
+    """One execution of a step in a KFP task. `settings` is the run's settings as one JSON object, a section a step."""
+
+    def __init__(self, step: str, context: str, settings: str, round_index: int = 0) -> None:
+        from components.shared.processes import die_with_parent
+        from components.shared.progress import step_started
+
+        die_with_parent()
+        self.step = step
+        self.context = StepContext.model_validate_json(context).model_copy(update={"round": round_index})
+        self._settings: dict[str, Any] = json.loads(settings)
+        self._started = time.monotonic()
+        step_started(self.label)
+
+    @property
+    def label(self) -> str:
+        """The step's name, with its round inside rounds."""
+        return f"{self.step}, round {self.context.round}" if self.context.round else self.step
+
+    def settings(self, section: str, model: type[AnySettings]) -> AnySettings:
+        """A section of the run's settings, checked."""
+        return model.model_validate(self._settings[section])
+
+    def finish(self, outputs: Outputs, artifacts: dict[str, dsl.Artifact], metrics: dsl.Metrics | None = None) -> None:
+        """Write the step's artifacts by name, its scalar results as KFP metrics, and all of them to MLflow."""
+        from components.shared.progress import step_finished
+        from components.shared.tracking import track_step
+
+        for name, artifact in artifacts.items():
+            write_ref(artifact, outputs.artifacts[name])
+        if metrics is not None:
+            for name, value in scalars(outputs.results).items():
+                metrics.log_metric(name, value)
+        track_step(self.context, self.step, outputs)
+        step_finished(self.label, time.monotonic() - self._started, note="")
+
+
+def scalars(results: dict[str, Any]) -> dict[str, float]:
+    """The numbers among a step's results, as floats; booleans as 0 and 1."""
+    return {name: float(value) for name, value in results.items() if isinstance(value, int | float)}
