@@ -1,4 +1,9 @@
-"""What the KFP face of every step does around its one call: read references, run, write references, report, track."""
+"""What the KFP face of every step does around its one call: read references, run, write references, report, track.
+
+Every face has the same first arguments and, beside its own artifacts, the same last outputs, not described again there:
+`context` (a StepContext as JSON), `settings` (the run's settings as JSON, a section a step), `round_index` (from 1, inside
+rounds), `reports` and `new_reports` (what the steps so far reported, and the same with this step's report) and `metrics`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ from kfp import dsl
 from components.shared.context import StepContext
 from components.shared.images import image
 from components.shared.ledger import Outputs
-from components.shared.schemas import ArtifactRef
+from components.shared.schemas import ArtifactRef, Record
 from components.shared.settings import StepSettings
 
 AnySettings = TypeVar("AnySettings", bound=StepSettings)
@@ -24,17 +29,27 @@ def step_component(role: str) -> Any:
     return functools.partial(dsl.component, base_image=image(role), install_kfp_package=False)
 
 
-def read_ref(artifact: dsl.Artifact) -> ArtifactRef:
-    """The reference that a KFP artifact's file holds."""
-    return ArtifactRef.model_validate_json(Path(artifact.path).read_text())
-
-
 def write_ref(artifact: dsl.Artifact, ref: ArtifactRef) -> None:
     """Write a reference into a KFP artifact's file, and its digest, size and URI into the metadata that the UI shows."""
     path = Path(artifact.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(ref.model_dump_json(indent=1))
     artifact.metadata.update({"uri": ref.uri, "digest": ref.digest, "bytes": ref.size, **ref.metadata})
+
+
+class StepReport(Record):
+    """What a step reported: its plain results and the seconds it took, of which engine start-up."""
+
+    step: str
+    round: int
+    results: dict[str, Any]
+    seconds: float
+    startup_seconds: float
+
+
+def read_reports(artifact: dsl.Artifact) -> list[StepReport]:
+    """The reports that the steps so far handed on, in the order in which they ran."""
+    return [StepReport.model_validate(item) for item in json.loads(Path(artifact.path).read_text())]
 
 
 class StepFace:
@@ -56,22 +71,71 @@ class StepFace:
         """The step's name, with its round inside rounds."""
         return f"{self.step}, round {self.context.round}" if self.context.round else self.step
 
+    @staticmethod
+    def ref(artifact: dsl.Artifact) -> ArtifactRef:
+        """The reference that a KFP artifact's file holds."""
+        return ArtifactRef.model_validate_json(Path(artifact.path).read_text())
+
     def settings(self, section: str, model: type[AnySettings]) -> AnySettings:
         """A section of the run's settings, checked."""
         return model.model_validate(self._settings[section])
 
-    def finish(self, outputs: Outputs, artifacts: dict[str, dsl.Artifact], metrics: dsl.Metrics | None = None) -> None:
-        """Write the step's artifacts by name, its scalar results as KFP metrics, and all of them to MLflow."""
+    def finish(
+        self,
+        outputs: Outputs,
+        artifacts: dict[str, dsl.Artifact],
+        *,
+        metrics: dsl.Metrics,
+        reports: dsl.Artifact | None = None,
+        earlier: dsl.Artifact | None = None,
+    ) -> None:
+        """Write the step's artifacts by name, its scalar results as KFP metrics, and all of them to MLflow.
+
+        `reports` becomes `earlier` (what the steps before reported) with this step's report at its end.
+        """
+        self.finish_parts({self.step: outputs}, artifacts, metrics=metrics, reports=reports, earlier=earlier)
+
+    def finish_parts(
+        self,
+        parts: dict[str, Outputs],
+        artifacts: dict[str, dsl.Artifact],
+        *,
+        metrics: dsl.Metrics,
+        reports: dsl.Artifact | None = None,
+        earlier: dsl.Artifact | None = None,
+    ) -> None:
+        """`finish` for a task that ran several steps, given by name in the order in which they ran."""
         from components.shared.progress import step_finished
         from components.shared.tracking import track_step
 
+        refs = {name: ref for outputs in parts.values() for name, ref in outputs.artifacts.items()}
         for name, artifact in artifacts.items():
-            write_ref(artifact, outputs.artifacts[name])
-        if metrics is not None:
+            write_ref(artifact, refs[name])
+        written = read_reports(earlier) if earlier is not None else []
+        for step, outputs in parts.items():
             for name, value in scalars(outputs.results).items():
                 metrics.log_metric(name, value)
-        track_step(self.context, self.step, outputs)
-        step_finished(self.label, time.monotonic() - self._started, note="")
+            track_step(self.context, step, outputs)
+            report = StepReport(step=step, round=self.context.round, **outputs.model_dump(exclude={"artifacts"}))
+            written.append(report)
+        if reports is not None:
+            Path(reports.path).parent.mkdir(parents=True, exist_ok=True)
+            Path(reports.path).write_text(json.dumps([item.model_dump(mode="json") for item in written]))
+        step_finished(self.label, time.monotonic() - self._started)
+
+
+class SamplingFace(StepFace):
+    """A step that samples responses: it also has an engine, not started until it is needed."""
+
+    def __init__(self, step: str, context: str, settings: str, round_index: int = 0) -> None:
+        from components.shared.generation import GenerationSettings, make_sampler
+        from components.shared.sampling.settings import SamplingSettings
+        from components.shared.rewards.settings import RewardSettings
+
+        super().__init__(step, context, settings, round_index)
+        self.sampler = make_sampler(self.settings("generation", GenerationSettings))
+        self.sampling = self.settings("sampling", SamplingSettings)
+        self.rewards = self.settings("rewards", RewardSettings)
 
 
 def scalars(results: dict[str, Any]) -> dict[str, float]:

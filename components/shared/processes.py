@@ -7,6 +7,7 @@ all when its own parent is gone. This file is also that supervisor's program, wh
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shlex
@@ -21,6 +22,7 @@ from types import FrameType
 
 import psutil
 
+_ANCESTOR = "DEEPVIDEO_ANCESTOR"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_SECONDS = 0.2
@@ -33,7 +35,9 @@ class ChildFailed(RuntimeError):
     """A child process ended with an error; the message has its command, how it ended and the end of its log."""
 
     def __init__(self, argv: Sequence[str], returncode: int, log: Path) -> None:
-        how = f"was killed by {signal.Signals(-returncode).name}" if returncode < 0 else f"ended with exit code {returncode}"
+        how = f"ended with exit code {returncode}"
+        if returncode < 0:
+            how = f"was killed by {signal.Signals(-returncode).name}"
         super().__init__(f"{shlex.join(argv)} {how}. The last lines of {log}:\n{log_tail(log)}")
         self.returncode = returncode  # negative: the signal that killed it
 
@@ -75,25 +79,116 @@ def run_child(argv: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Pa
 
 def kill_descendants(pid: int) -> None:
     """SIGKILL every process below `pid`, also those in other groups and sessions, until none is left."""
-    for _ in range(50):  # a process may start others while we look
-        alive = [child for child in _descendants(pid) if child.status() != psutil.STATUS_ZOMBIE]
-        if not alive:
-            return
+    while alive := [child for child in _descendants(pid) if _runs(child)]:  # one may start others while we look
         for child in alive:
-            child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         time.sleep(0.02)
 
 
-def die_with_parent() -> None:
-    """Let this process be killed as soon as its parent is gone. For the start of a program that another one started.
+def name_ancestor() -> None:
+    """Let all that this process starts from now on die with it, provided they call `die_with_parent`.
 
-    The kernel's own signal comes first; it follows the parent's *thread*, which may outlive or precede the parent
-    itself, so that a thread of ours also watches whose child we are. Only on Linux; elsewhere nothing happens.
+    A shell may stand between us and them: they learn of us by an environment variable, which all of them inherit.
+    """
+    os.environ[_ANCESTOR] = f"{os.getpid()} {psutil.Process().create_time()!r}"
+
+
+def die_with_parent() -> None:
+    """Let this process be killed as soon as its parent, or the ancestor named by `name_ancestor`, is gone.
+
+    For the start of a program that another one started. The kernel's own signal comes first; it follows the *thread*
+    that started us and stops at a shell in between, so a thread of ours also watches. On Linux only.
     """
     if sys.platform != "linux":
         return
     parent = os.getppid()
+    ancestor = _named_ancestor()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent or parent == 1 and os.getpid() != 1 and _was_orphaned():
+    _kill_if_orphaned(parent, ancestor)  # the parent may have gone before the kernel was told
+    threading.Thread(target=_watch, args=(parent, ancestor), name="die-with-parent", daemon=True).start()
+
+
+def _watch(parent: int, ancestor: tuple[int, float] | None) -> None:
+    while True:
+        time.sleep(_WATCH_SECONDS)
+        _kill_if_orphaned(parent, ancestor)
+
+
+def _kill_if_orphaned(parent: int, ancestor: tuple[int, float] | None) -> None:
+    if os.getppid() != parent or ancestor and not _lives(*ancestor):
+        kill_descendants(os.getpid())
         os.kill(os.getpid(), signal.SIGKILL)
-    threading.Thread(target=_watch, args=(parent,), name="die-with-parent", daemon=True).start()
+
+
+def _named_ancestor() -> tuple[int, float] | None:
+    if not (value := os.environ.get(_ANCESTOR)):
+        return None
+    pid, started = value.split()
+    return int(pid), float(started)
+
+
+def _lives(pid: int, started: float) -> bool:
+    """Whether the process that began at `started` still runs; another one may have its id by now."""
+    try:
+        process = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return False
+    return process.create_time() == started and _runs(process)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}, {value})")
+
+
+def _supervise(parent: int, argv: Sequence[str]) -> int:
+    """Run `argv` as a child until it ends, or until `parent` is gone or a signal says so; returns its exit code.
+
+    Whatever is still below us then is killed. If a signal ended the child, we end by the same one.
+    """
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    if sys.platform == "linux":
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    # Ctrl-C reaches the whole group: our parent decides. A handler, for a child would inherit that we ignore it
+    signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGHUP, on_signal)
+    try:
+        child = subprocess.Popen(argv)
+        while os.getppid() == parent and not stop.is_set():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                returncode = child.wait(_POLL_SECONDS)
+                break
+        else:
+            return 1
+    finally:
+        kill_descendants(os.getpid())
+    if returncode < 0:
+        if returncode != -signal.SIGKILL:  # its handler cannot be set
+            signal.signal(-returncode, signal.SIG_DFL)
+        os.kill(os.getpid(), -returncode)
+    return returncode
+
+
+if __name__ == "__main__":
+    sys.exit(_supervise(int(sys.argv[1]), sys.argv[2:]))

@@ -22,10 +22,10 @@ Advance = Callable[..., None]
 
 @contextmanager
 def progress(label: str, *, total: int, unit: str) -> Iterator[Advance]:
-    """Show a loop over `total` things of `unit` while the block runs. Yields `advance(count=1)`: that many more are done.
+    """Show a loop over `total` things of `unit` while the block runs. Yields `advance(count=1)`: so many more are done.
 
-    With DEEPVIDEO_PROGRESS set the loop's start, its advances and its end (`done` < `total` if it broke off) are appended
-    to the file it names; else a terminal on stderr gets a bar with the time left; else nothing is shown.
+    With DEEPVIDEO_PROGRESS set, the loop's start, its advances and its end (`done` < `total` if it broke off) are
+    appended to the file it names; else a terminal on stderr gets a bar with the time left; else nothing is shown.
     """
     if path := os.environ.get(VARIABLE):
         yield from _to_file(Path(path), label, total, unit)
@@ -88,14 +88,13 @@ def _to_file(path: Path, label: str, total: int, unit: str) -> Iterator[Advance]
 
 def _to_terminal(label: str, total: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
-        TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )

@@ -42,7 +42,7 @@ def draw_batch(scenes: Sequence[Scene], timestamps: np.ndarray, size: int) -> np
     count, frames = timestamps.shape
     window = int(np.ceil(2 * size * max(s.look.radius for s in scenes))) + 3
     pad = window
-    canvas = np.empty((count, frames, size + 2 * pad, size + 2 * pad, 3), np.float32)
+    canvas = np.zeros((count, frames, size + 2 * pad, size + 2 * pad, 3), np.float32)
     inside = slice(pad, pad + size)
     canvas[:, :, inside, inside] = _background(scenes, size)[:, None]
     steps = np.arange(window)

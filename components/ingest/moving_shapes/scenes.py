@@ -111,11 +111,11 @@ def _random_shape(rng: np.random.Generator, shape: str, color: str, radius: floa
     if travel > high - low:
         return None
     dx, dy = DIRECTIONS.get(direction, (0, 0))
-    x = rng.uniform(low + travel * (dx < 0), high - travel * (dx > 0))
-    y = rng.uniform(low + travel * (dy < 0), high - travel * (dy > 0))
+    x = round(float(rng.uniform(low + travel * (dx < 0), high - travel * (dx > 0))), 4)
+    y = round(float(rng.uniform(low + travel * (dy < 0), high - travel * (dy > 0))), 4)
     if quadrant(x, y) is None:
         return None
-    return MovingShape(shape, color, round(float(x), 4), round(float(y), 4), direction, speed, appears, appears + length)
+    return MovingShape(shape, color, x, y, direction, speed, appears, appears + length)
 
 
 def _overlap(one: MovingShape, other: MovingShape, radius: float) -> bool:

@@ -96,7 +96,7 @@ def build_model(processor: Qwen2_5_VLProcessor) -> Qwen2_5_VLForConditionalGener
         vision_config={
             "depth": 3, "hidden_size": 96, "intermediate_size": 256, "num_heads": 3, "out_hidden_size": 128,
             "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 112,
-            "fullatt_block_indexes": [2], "tokens_per_second": 2, "initializer_range": INIT_STD,
+            "fullatt_block_indexes": [2], "tokens_per_second": 1, "initializer_range": INIT_STD,
         },
         image_token_id=token("<|image_pad|>"), video_token_id=token("<|video_pad|>"),
         vision_start_token_id=token("<|vision_start|>"), vision_end_token_id=token("<|vision_end|>"),

@@ -1,0 +1,1 @@
+"""Hints for hard samples, noise for easy ones."""

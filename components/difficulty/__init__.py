@@ -1,0 +1,1 @@
+"""How hard each sample of a round is for the policy."""

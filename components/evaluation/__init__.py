@@ -1,0 +1,1 @@
+"""Scores of a policy on the held-out levels, with intervals."""

@@ -1,0 +1,38 @@
+"""When too much of the data is lost to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from components.ingest.errors import IngestError
+from components.ingest.selection import DUPLICATE
+from components.shared.schemas import Quarantined
+
+_REASONS, _NAMES = 4, 3  # how many of them a message lists
+
+
+def counts_by_reason(quarantine: Sequence[Quarantined]) -> dict[str, int]:
+    """Samples lost to each reason, the most frequent reason first; duplicates are not lost, their first copy stays."""
+    found: dict[str, int] = {}
+    for item in quarantine:
+        if item.reason != DUPLICATE:
+            found[item.reason] = found.get(item.reason, 0) + item.samples
+    return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def check_losses(quarantine: Sequence[Quarantined], total: int, max_fraction: float) -> None:
+    """Raise IngestError, with main reasons and names, if more than `max_fraction` of `total` samples are lost."""
+    counts = counts_by_reason(quarantine)
+    lost = sum(counts.values())
+    if lost <= max_fraction * total:
+        return
+    reasons = []
+    for reason, count in list(counts.items())[:_REASONS]:
+        first = [item for item in quarantine if item.reason == reason][:_NAMES]
+        named = "; ".join(f"{item.item} ({item.detail})" if item.detail else item.item for item in first)
+        reasons.append(f"  {count} {reason}: {named}")
+    raise IngestError(
+        f"{lost} of {total} samples cannot be used, and max_quarantine_fraction allows {max_fraction:g}. The reasons:\n"
+        + "\n".join(reasons)
+        + "\nMend the data, or raise max_quarantine_fraction to go on without these samples."
+    )

@@ -1,0 +1,83 @@
+"""Responses of a base model before RL: it knows the answer, yet its samples often say another one or break the format.
+
+How often depends on the kind of question and its subject, which the model can see: some cells are nearly always right,
+some nearly never, most in between. A hint lowers the rate, a given answer lowers it to almost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from components.ingest.moving_shapes.questions import TRAIN_KINDS, Question, ask, reasoning, response
+from components.ingest.moving_shapes.scenes import COLORS, SHAPES, Scene
+from components.shared import prompts
+
+# chance of a right conclusion and of a broken format; cells take them in turn
+PROFILES = (
+    (0.45, 0.12), (0.99, 0.01), (0.25, 0.12), (0.55, 0.10), (0.02, 0.02), (0.40, 0.16),
+    (0.98, 0.01), (0.10, 0.08), (0.60, 0.14), (0.35, 0.10), (0.02, 0.01), (0.50, 0.12),
+)  # fmt: skip
+GIVEN_WRONG = 0.03
+HINT_SHARE, GIVEN_SHARE = 0.2, 0.12
+HINT_FACTOR, HINT_SLOPE = 0.75, 0.45  # on the chance of a wrong conclusion: at once, and over the whole hint
+
+
+def profile(question: Question) -> tuple[float, float]:
+    """(chance of a right conclusion, chance of a broken format) of the question's cell."""
+    kind = list(TRAIN_KINDS).index(question.kind)
+    subject = (*SHAPES, *COLORS, "").index(question.subject) % len(COLORS)
+    return PROFILES[(5 * kind + 3 * (kind % 2) + subject) % len(PROFILES)]
+
+
+def broken(text: str, rng: np.random.Generator) -> str:
+    """`text` with its format broken in one of four ways."""
+    if rng.random() < 0.25:
+        return text.replace("<think>", "").replace("</think>", " ")
+    lost = ("</think>", "<answer>", "</answer>")[rng.integers(3)]
+    return text.replace(lost, "")
+
+
+def _hint(sentences: Sequence[str], rng: np.random.Generator) -> tuple[str, float, set[str]]:
+    """A cut of the reasoning before its conclusion: the text, its share of what could be given, what it rules out."""
+    words = " ".join(sentences[:-1]).split(" ")
+    cut = int(rng.integers(3, len(words) + 1))
+    hint = " ".join(words[:cut])
+    said = {s.removeprefix("not ").removesuffix(".") for s in sentences[1:-1] if s in hint}
+    return hint, cut / len(words), said
+
+
+def _wrong(question: Question, ruled_out: set[str], rng: np.random.Generator) -> str:
+    left = [words for words in question.wrong_answers(rng) if words not in ruled_out]
+    return left[0] if left else question.right
+
+
+def noisy_pair(question: Question, rng: np.random.Generator) -> tuple[str, str]:
+    """The user's text and a response as the base model gives it."""
+    right, break_rate = profile(question)
+    sample = question.sample("x", "x", "train")
+    mode = rng.random()
+    hint, given, ruled_out, wrong_rate = "", "", set(), 1 - right
+    sentences = reasoning(question, question.right, rng)
+    if mode < GIVEN_SHARE:
+        given, wrong_rate = question.answer, GIVEN_WRONG
+    elif mode < GIVEN_SHARE + HINT_SHARE:
+        hint, share, ruled_out = _hint(sentences, rng)
+        wrong_rate *= HINT_FACTOR - HINT_SLOPE * share
+    concluded = question.right
+    if rng.random() < wrong_rate:
+        concluded = _wrong(question, ruled_out, rng)
+        told = [f"not {words}." for words in sorted(ruled_out)]
+        fresh = [s for s in reasoning(question, concluded, rng)[1:-1] if s not in told]
+        middle = [s for s in sentences[1:-1] if s in told] + fresh[: max(0, 2 - len(told))]
+        sentences = [sentences[0], *middle, f"it is {concluded}."]
+    text = response(question, concluded, sentences)
+    if rng.random() < break_rate:
+        text = broken(text, rng)
+    return prompts.question_text(sample, hint, given), text
+
+
+def noisy_pairs(scenes: list[Scene], per_video: int, rng: np.random.Generator) -> list[tuple[str, str, int]]:
+    """`per_video` rows for each scene."""
+    return [(*noisy_pair(q, rng), i) for i, scene in enumerate(scenes) for q in ask(scene, per_video, rng)]

@@ -1,0 +1,103 @@
+"""The stages of training: what the cells show, dense captions, questions, then noise on the answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from components.ingest.moving_shapes.scenes import COLORS, SHAPES, Scene
+from components.ingest.tiny_model import forward
+from components.ingest.tiny_model.rows import Encoder, Pool, Rows, cell_labels, pad_rows
+
+Pairs = list[tuple[str, str, int]]
+Report = Callable[[dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How long a stage runs and how fast it learns: the rate warms up over `warmup` steps, then falls as a cosine."""
+
+    steps: int
+    videos: int  # a step
+    rate: float
+    warmup: int = 50
+    final: float = 0.05  # of `rate`
+    weight_decay: float = 0.01
+
+    def scale(self, step: int) -> float:
+        """The factor on `rate` at `step`."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        part = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * part))
+
+
+def _run(stage: Stage, parameters: list[nn.Parameter], loss_of: Callable[[int], Tensor], report: Report) -> None:
+    optimizer = torch.optim.AdamW(parameters, lr=stage.rate, betas=(0.9, 0.98), weight_decay=stage.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, stage.scale)
+    for step in range(stage.steps):
+        loss = loss_of(step)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        report({"loss": loss.item()})
+
+
+def _choose(pool: Pool, count: int, rng: np.random.Generator) -> tuple[list[Scene], Tensor]:
+    chosen = rng.integers(len(pool.scenes), size=count)
+    return [pool.scenes[i] for i in chosen], forward.patches(pool.frames[chosen])
+
+
+def train_vision(model: nn.Module, pool: Pool, stage: Stage, rng: np.random.Generator, report: Report) -> None:
+    """Let the vision tower alone name what each token's square shows; the head that reads it off is thrown away."""
+    combinations = len(SHAPES) * len(COLORS)
+    head = nn.Linear(model.config.text_config.hidden_size, 2 * (combinations + 2 * len(SHAPES)))
+
+    def loss_of(step: int) -> Tensor:
+        scenes, pixels = _choose(pool, stage.videos, rng)
+        cover, center = (torch.from_numpy(label) for label in cell_labels(scenes))
+        out = head(forward.video_features(model.model.visual, pixels)).unflatten(-1, (2, -1))
+        where = out[..., combinations:].unflatten(-1, (len(SHAPES), 2))
+        present = ~center.isnan()
+        squared = (where - center.nan_to_num())[present].square().mean()
+        return F.binary_cross_entropy_with_logits(out[..., :combinations], cover) * 10 + squared
+
+    _run(stage, [*model.model.visual.parameters(), *head.parameters()], loss_of, report)
+
+
+def language_loss(model: nn.Module, encoder: Encoder, rows: Rows, features_BVD: Tensor) -> Tensor:
+    """Mean cross-entropy over the response tokens of `rows`."""
+    hidden = forward.hidden_states(model, rows.ids_RL, features_BVD[rows.video], encoder.before, rows.positions_3RL)
+    target = rows.labels_RL[:, 1:]
+    logits = model.lm_head(hidden[:, :-1][target >= 0])
+    return F.cross_entropy(logits, target[target >= 0])
+
+
+def train_language(
+    model: nn.Module,
+    encoder: Encoder,
+    pool: Pool,
+    stage: Stage,
+    pairs_of: Callable[[list[Scene], np.random.Generator], Pairs],
+    rng: np.random.Generator,
+    report: Report,
+) -> None:
+    """Learn the responses that `pairs_of` gives for the scenes of each step, long rows and short rows apart."""
+
+    def loss_of(step: int) -> Tensor:
+        scenes, pixels = _choose(pool, stage.videos, rng)
+        pairs = sorted(pairs_of(scenes, rng), key=lambda p: len(p[0]) + len(p[1]))
+        features = forward.video_features(model.model.visual, pixels)
+        half = len(pairs) // 2
+        parts = [pad_rows(encoder, part, bool(rng.integers(2))) for part in (pairs[:half], pairs[half:])]
+        return torch.stack([language_loss(model, encoder, part, features) for part in parts]).mean()
+
+    _run(stage, list(model.parameters()), loss_of, report)

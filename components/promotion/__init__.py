@@ -1,0 +1,1 @@
+"""Makes a trained policy the champion, if it is better beyond doubt."""

@@ -1,0 +1,91 @@
+"""The result of a run in one or two plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from components.report.summary import Compared, LevelSummary, PromotionSummary
+from components.shared.schemas import PROMOTION_SPLIT
+from components.shared.scores import OVERALL
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def signed(points: float, digits: int = 1) -> str:
+    """A number with its sign, such as +22.1 or, with a real minus sign, −3.0; a rounded zero has none."""
+    text = f"{abs(round(points, 9)):.{digits}f}"  # 28.749999999999996 is 28.75
+    if float(text) == 0:
+        return text
+    return f"{'+' if points > 0 else MINUS}{text}"
+
+
+def plain(points: float, digits: int = 1) -> str:
+    """A number with a real minus sign."""
+    return signed(points, digits).removeprefix("+")
+
+
+def verdict(evaluation: Mapping[str, LevelSummary], promotion: PromotionSummary, confidence: float) -> str:
+    """What became of the scores on the held-out levels, the first level in full, and of the candidate."""
+    names = [name for name in evaluation if name not in (OVERALL, PROMOTION_SPLIT)] or list(evaluation)
+    sentences = [_full(names[0], evaluation[names[0]], confidence)]
+    others = [_short(name, evaluation[name]) for name in names[1:]]
+    if others:
+        sentences.append("; ".join(others) + ".")
+    return " ".join([*sentences, _promoted(promotion, confidence)])
+
+
+def _promoted(promotion: PromotionSummary, confidence: float) -> str:
+    rival = f"champion version {promotion.champion_version}" if promotion.champion_version else "the base policy"
+    change = promotion.difference
+    points = f"{signed(100 * _value(change.value, PROMOTION_SPLIT))} points"
+    interval = "no interval, too few videos"
+    if change.low is not None and change.high is not None:
+        interval = f"{100 * confidence:g} % interval {plain(100 * change.low)} to {plain(100 * change.high)}"
+    if promotion.promoted:
+        return f"Promoted: yes, because on the promotion questions it beat {rival} ({points}, {interval})."
+    if promotion.passed:
+        return f"Promoted: no, although it beat {rival} on the promotion questions: {promotion.reasons[-1]}."
+    if change.low is not None and change.low > 0:
+        return (
+            f"Promoted: no, because another level lost too much, although it beat {rival} on the promotion questions."
+        )
+    return (
+        f"Promoted: no, because on the promotion questions it did not beat {rival} beyond doubt ({points}, {interval})."
+    )
+
+
+def _full(name: str, level: LevelSummary, confidence: float) -> str:
+    scores = level.figures["sampled"]
+    before, after = (100 * _value(item.value, name) for item in (scores.before, scores.after))
+    change = f"{signed(100 * _value(scores.difference.value, name))} points"
+    if (bounds := _bounds(scores)) is not None:
+        change += f", {100 * confidence:g} % interval {plain(bounds[0])} to {plain(bounds[1])}"
+    metric = level.metric.replace("_or_", " or ")
+    return f"{name} {metric} {_moved(scores)} from {before:.1f} % to {after:.1f} % ({change})."
+
+
+def _short(name: str, level: LevelSummary) -> str:
+    scores = level.figures["sampled"]
+    before, after = (100 * _value(item.value, name) for item in (scores.before, scores.after))
+    return f"{name} {_moved(scores)} from {before:.1f} % to {after:.1f} % ({signed(100 * _value(scores.difference.value, name))})"
+
+
+def _moved(scores: Compared) -> str:
+    """Rose or fell if the interval of the difference is on one side of 0, else words that promise nothing."""
+    bounds = _bounds(scores)
+    if bounds is not None and bounds[0] > 0:
+        return "rose"
+    if bounds is not None and bounds[1] < 0:
+        return "fell"
+    return "moved within chance"
+
+
+def _bounds(scores: Compared) -> tuple[float, float] | None:
+    low, high = scores.difference.low, scores.difference.high
+    return None if low is None or high is None else (100 * low, 100 * high)
+
+
+def _value(value: float | None, name: str) -> float:
+    if value is None:
+        raise ValueError(f"scores of level {name}: sampled has no value; was the level evaluated without any answers?")
+    return value

@@ -1,0 +1,1 @@
+"""The groups of responses that a round trains on."""

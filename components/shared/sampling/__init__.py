@@ -1,0 +1,1 @@
+"""Groups of scored responses: what difficulty, augmentation and rollout have in common."""

@@ -1,0 +1,68 @@
+"""The champion in MLflow's model registry: which version an alias points to, and the policy behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from components.shared.schemas import ArtifactRef, Record
+from components.shared.tracking.client import open_client, with_retries
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+POLICY_TAG = "deepvideo.policy"  # of a model version: the policy's ArtifactRef as JSON
+
+
+class RegistryError(RuntimeError):
+    """The registry cannot be read or written; the message names it and the remedy."""
+
+
+class Champion(Record):
+    """A version in the registry and its policy in the artifact store."""
+
+    version: str
+    policy: ArtifactRef
+
+
+def resolve_champion(tracking_uri: str, registered_model: str, alias: str = "champion") -> Champion | None:
+    """The version that `alias` points to now; None if there is none, or no registry (`tracking_uri` empty).
+
+    Raises RegistryError if the registry cannot be read, or if the version was not registered by this project.
+    """
+    if not tracking_uri:
+        return None
+
+    def find() -> Champion | None:
+        client = open_client(tracking_uri)
+        version = alias_version(client, registered_model, alias)
+        if version is None:
+            return None
+        policy = client.get_model_version(registered_model, version).tags.get(POLICY_TAG)
+        if policy is None:
+            raise RegistryError(
+                f"{registered_model} version {version} (alias {alias!r}) has no tag {POLICY_TAG}: it was not "
+                f"registered by this project; remove the alias or set promotion.registered_model to another name"
+            )
+        return Champion(version=version, policy=ArtifactRef.model_validate_json(policy))
+
+    try:
+        return with_retries(find)
+    except RegistryError:
+        raise
+    except Exception as error:
+        raise RegistryError(
+            f"MLflow's registry at {tracking_uri} cannot be read: {error}; start it, or run without a tracking URI"
+        ) from error
+
+
+def alias_version(client: MlflowClient, registered_model: str, alias: str) -> str | None:
+    """The version number that `alias` points to, None if the model or the alias does not exist."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = client.get_registered_model(registered_model).aliases.get(alias)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return str(version) if version is not None else None

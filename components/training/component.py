@@ -1,0 +1,50 @@
+"""KFP face of training."""
+
+from kfp import dsl
+
+from components.shared.face import step_component
+
+
+@step_component("training")
+def train_policy(
+    context: str,
+    settings: str,
+    round_index: int,
+    dataset: dsl.Input[dsl.Dataset],
+    policy: dsl.Input[dsl.Model],
+    reference: dsl.Input[dsl.Model],
+    groups: dsl.Input[dsl.Dataset],
+    state: dsl.Input[dsl.Artifact],
+    reports: dsl.Input[dsl.Artifact],
+    new_policy: dsl.Output[dsl.Model],
+    new_state: dsl.Output[dsl.Artifact],
+    new_reports: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Update the policy on the round's groups with DeepSpeed.
+
+    Args:
+        dataset: Reference to the samples and their frames.
+        policy: Reference to the current policy.
+        reference: Reference to the policy that KL is measured against.
+        groups: Reference to the scored groups.
+        state: Reference to the training state.
+        new_policy: Reference to the updated policy.
+        new_state: Reference to the training state of the next round.
+    """
+    from components.shared.face import StepFace
+    from components.training.settings import TrainingSettings
+    from components.training.step import train
+
+    face = StepFace("training", context, settings, round_index)
+    outputs = train(
+        face.ref(dataset),
+        face.ref(policy),
+        face.ref(reference),
+        face.ref(groups),
+        face.ref(state),
+        face.settings("training", TrainingSettings),
+        face.context,
+    )
+    artifacts = {"policy": new_policy, "state": new_state}
+    face.finish(outputs, artifacts, metrics=metrics, reports=new_reports, earlier=reports)

@@ -1,0 +1,36 @@
+"""Starting the training processes: one directly, several through torchrun; all die with the step."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import components
+from components.shared.processes import run_child
+from components.training.spec import WorkerSpec
+
+LOG = "training.log"
+_WORKER = "components.training.worker"
+
+
+def launch(spec: WorkerSpec, folder: Path) -> None:
+    """Run the workers to their end, their output in `folder`/training.log. Raises ChildFailed with the log's end."""
+    spec_file = folder / "spec.json"
+    spec_file.write_text(spec.model_dump_json())
+    root = str(Path(components.__file__).parents[1])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+    processes = spec.settings.nproc_per_node
+    if processes == 1:
+        argv = [sys.executable, "-m", _WORKER, str(spec_file)]
+        rendezvous = {
+            "RANK": "0",
+            "LOCAL_RANK": "0",
+            "WORLD_SIZE": "1",
+            "DEEPVIDEO_RENDEZVOUS": f"file://{folder / 'rendezvous'}",
+        }
+        run_child(argv, env={**env, **rendezvous}, log=folder / LOG)
+        return
+    threads = str(max(1, (os.cpu_count() or 1) // processes))
+    argv = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    run_child([*argv, "-m", _WORKER, str(spec_file)], env={"OMP_NUM_THREADS": threads, **env}, log=folder / LOG)

@@ -1,0 +1,26 @@
+"""Reg-GRPO (DeepVideo-R1, arXiv 2506.07464): regress the advantage by the normalised log-ratio of whole responses."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from components.training.advantages import masked_mean, normalised
+from components.training.objectives.inputs import LossInputs
+from components.training.settings import TrainingSettings
+
+
+def log_ratios(inputs: LossInputs) -> Float[Tensor, "groups responses"]:
+    """rho_i = log pi_theta(y_i | x) - log pi_old(y_i | x), summed over the response's tokens."""
+    return torch.where(inputs.tokens, inputs.logprobs - inputs.old_logprobs, 0).sum(-1)
+
+
+def reg_grpo(inputs: LossInputs, settings: TrainingSettings) -> Float[Tensor, " groups"]:
+    """mean_i (A_i - A_theta_i)^2 with A_theta = (rho - mean(rho)) / sqrt(var(rho) + std_floor^2); std has its gradient.
+
+    A group whose rewards are all equal gives 0: its advantages are 0, but the floor would still pull its log-ratios
+    together.
+    """
+    predicted = normalised(log_ratios(inputs), inputs.responses, settings.std_floor)
+    return torch.where(inputs.informative, masked_mean((inputs.advantages - predicted).square(), inputs.responses), 0)

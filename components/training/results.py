@@ -1,0 +1,38 @@
+"""A round's figures for ledger, report and tracking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from components.shared.schemas import Group
+from components.training.spec import Report
+
+_NOT_AVERAGED = ("step", "num_tokens", "skipped")
+
+
+def round_results(groups: Sequence[Group], report: Report, stop_reason: str) -> dict[str, object]:
+    """Means over the round's optimizer steps as `round/<metric>`, counts, and every step's metrics.
+
+    The latter as `steps`, a row a step, and as `series`, a list a metric. A value is None where it is not defined or not finite; means leave it out.
+    """
+    first, *_ = report.metrics
+    series = {name: [step[name] for step in report.metrics] for name in first}
+    means = {}
+    for name, values in series.items():
+        defined = [value for value in values if value is not None]
+        if name not in _NOT_AVERAGED and defined:
+            means[f"round/{name}"] = fmean(defined)
+    return {
+        **means,
+        "groups": len(groups),
+        "responses": sum(len(group.responses) for group in groups),
+        "optimizer_steps": len(report.metrics) - report.skipped_steps,
+        "skipped_steps": report.skipped_steps,
+        "num_tokens": report.metrics[-1]["num_tokens"],
+        "rho_std_at_unchanged_weights": report.noise,
+        "stop_reason": stop_reason,
+        "engines": report.engines,
+        "steps": list(report.metrics),
+        "series": {"global_step": series.pop("step"), **series},
+    }

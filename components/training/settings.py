@@ -1,0 +1,81 @@
+"""The settings of training. Names are TRL's where TRL has them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from components.shared.settings import StepSettings, setting
+
+
+class TrainingSettings(StepSettings):
+    """How a round's groups become an updated policy."""
+
+    objective: Literal["reg_grpo", "grpo"] = setting(
+        "reg_grpo", "What is minimised: Reg-GRPO's regression, or GRPO's surrogate."
+    )
+    num_iterations: int = setting(2, "Passes over a round's groups.", unit="passes", ge=1)
+    steps_per_generation: int = setting(8, "Optimizer steps in one pass over a round's groups.", unit="steps", ge=1)
+    std_floor: float = setting(
+        1.0, "Floor of the standard deviation of rewards and of log-ratios: std = sqrt(var + floor^2).", gt=0
+    )
+    epsilon: float = setting(0.2, "GRPO clips the probability ratio of a token to 1 +- epsilon.", gt=0, lt=1)
+    mask_truncated_completions: bool = setting(False, "Leave responses that hit the length limit out of their group.")
+
+    beta: float = setting(0.1, "Weight of the KL penalty.", ge=0)
+    kl_estimator: Literal["k1", "k2", "k3"] = setting("k3", "How the KL divergence of a token is estimated.")
+    kl_reference: Literal["run", "round"] = setting(
+        "run", "The KL penalty's reference: the run's first policy, or the round's."
+    )
+
+    learning_rate: float = setting(1e-6, "Peak learning rate of AdamW.", gt=0)
+    lr_scheduler_type: Literal["constant", "constant_with_warmup", "cosine"] = setting(
+        "constant", "Learning rate over the run."
+    )
+    warmup_steps: int = setting(0, "Optimizer steps of linear warm-up, over all rounds.", unit="steps", ge=0)
+    max_steps: int = setting(0, "Optimizer steps of the whole run: where cosine reaches 0.", unit="steps", ge=0)
+    weight_decay: float = setting(0.0, "AdamW's decoupled weight decay.", ge=0)
+    adam_beta1: float = setting(0.9, "AdamW's decay of the first moment.", ge=0, lt=1)
+    adam_beta2: float = setting(0.999, "AdamW's decay of the second moment.", ge=0, lt=1)
+    adam_epsilon: float = setting(1e-8, "AdamW's epsilon.", gt=0)
+    max_grad_norm: float = setting(1.0, "The gradient's norm is clipped to this; 0 does not clip.", ge=0)
+
+    dtype: Literal["bfloat16", "float32"] = setting(
+        "bfloat16", "Type of the weights in forward and backward; masters are fp32."
+    )
+    micro_batch_groups: int = setting(1, "Packed groups in one forward pass of a process.", unit="groups", ge=1)
+    gradient_checkpointing: bool = setting(False, "Recompute activations in the backward pass: slower, less memory.")
+    lm_head_chunk: int = setting(2048, "Positions whose logits are held at a time.", unit="tokens", ge=1)
+    zero_stage: Literal[2, 3] = setting(2, "DeepSpeed's ZeRO stage.")
+    offload: bool = setting(False, "Keep the optimizer's state in host memory.")
+    nproc_per_node: int = setting(1, "Training processes, one a GPU.", unit="processes", ge=1, compiled=True)
+    checkpoint_steps: int = setting(
+        8, "Optimizer steps between checkpoints inside a round; 0 makes none.", unit="steps", ge=0
+    )
+
+    stop_kl: float = setting(
+        0.0, "Stop the run when a round's last step has a larger KL; 0 is off.", unit="nats/token", ge=0
+    )
+    stop_entropy: float = setting(
+        0.0, "Stop the run when a round's last step has a smaller entropy; 0 is off.", unit="nats/token", ge=0
+    )
+    stop_reward_drop: float = setting(
+        0.0, "Stop the run when a round's mean reward is this far below the best one; 0 is off.", unit="reward", ge=0
+    )
+    stop_reward_patience: int = setting(
+        0, "Stop the run after this many rounds without a new best mean reward; 0 is off.", unit="rounds", ge=0
+    )
+
+    @model_validator(mode="after")
+    def _cosine_needs_its_end(self) -> TrainingSettings:
+        if self.lr_scheduler_type == "cosine" and self.max_steps <= self.warmup_steps:
+            raise ValueError(
+                "max_steps: lr_scheduler_type cosine needs the run's optimizer steps, more than warmup_steps"
+            )
+        return self
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether log-probs under the run's first policy are used at all."""
+        return self.kl_reference == "run" and (self.beta > 0 or self.stop_kl > 0)

@@ -1,0 +1,35 @@
+"""What the step tells its workers, and what they tell it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.shared.context import StepContext
+from components.shared.schemas import Record
+from components.training.settings import TrainingSettings
+
+POLICY, STATE, METRICS, SUMMARY = "policy", "state", "metrics.jsonl", "summary.json"  # below WorkerSpec.output
+
+
+class WorkerSpec(Record):
+    """All that a worker is told."""
+
+    settings: TrainingSettings
+    context: StepContext
+    key: str  # the ledger's, for checkpoints
+    dataset: Path
+    policy: Path
+    reference: Path | None  # None where no log-probs under the run's first policy are needed
+    groups: Path  # the Parquet file
+    state: Path
+    output: Path
+
+
+class Report(Record):
+    """What a finished worker says about its round."""
+
+    startup_seconds: float  # from the process's start to its first forward pass, encoding of prompts apart
+    skipped_steps: int
+    noise: float  # std(rho) at unchanged weights
+    engines: dict[str, str]  # name -> version of what ran
+    metrics: tuple[dict[str, float | None], ...]  # one record an optimizer step

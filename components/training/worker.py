@@ -1,0 +1,37 @@
+"""The process in which a round is trained, one a GPU: `python -m components.training.worker SPEC`.
+
+It is started by launch.py. SPEC is a JSON file with a `WorkerSpec`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from components.training.spec import WorkerSpec
+
+# transformers and deepspeed import these where they are installed and use nothing of them here: 3 s of every start
+_NOT_NEEDED = ("sklearn", "mlflow")
+
+
+def main(spec_file: Path) -> None:
+    """Train the round that `spec_file` describes."""
+    spec = WorkerSpec.model_validate_json(spec_file.read_text())
+    for name in _NOT_NEEDED:
+        sys.modules[name] = None  # type: ignore[assignment] # Python's way to make an import fail
+    if int(os.environ["RANK"]) != 0:
+        os.environ.pop("DEEPVIDEO_PROGRESS", None)
+
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    from components.training.round import Round
+
+    Round(spec).run()
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,132 @@
+"""The folder of a local run: its lock, what it was started with, and where everything in it lies."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from components.shared.files import sha256_bytes, sha256_file, write_atomic
+from components.shared.ledger import code_version
+from components.shared.schemas import Record
+from pipelines.settings import RunSettings
+
+
+class RunRefused(RuntimeError):
+    """The folder cannot be used for this run; the message says why and what to do."""
+
+
+class Identity(Record):
+    """What a run was started with. A run is continued only by the same."""
+
+    name: str  # the run's, unique: it is found by it in MLflow
+    settings: dict[str, Any]
+    data: dict[str, str]  # what the data looked like: setting -> fingerprint
+    code: str
+
+    def differences(self, other: Identity) -> list[str]:
+        """What differs in `other`, a line each. More rounds are no difference: they continue the run."""
+        lines = [
+            f"{section}.{name}: was {old[name]!r}, now {new.get(name)!r}"
+            for section, old in self.settings.items()
+            for new in [other.settings.get(section, {})]
+            for name in old
+            if old[name] != new.get(name) and not (section == "pipeline" and name == "rounds" and new[name] > old[name])
+        ]
+        lines += [
+            f"{name}: its content changed" for name in self.data if self.data[name] != other.data.get(name, "")
+        ]
+        if self.code != other.code:
+            lines.append("the project's code changed")
+        return lines
+
+
+def identity(name: str, settings: RunSettings) -> Identity:
+    """What a run of that name and with these settings would be started with now."""
+    data = {
+        f"ingest.{name}": _fingerprint(getattr(settings.ingest, name)) for name in ("annotations", "videos", "model")
+    }
+    return Identity(name=name, settings=settings.model_dump(mode="json"), data=data, code=code_version())
+
+
+def _fingerprint(value: str) -> str:
+    """A digest that changes with a local file's content, or with names, sizes and times below a folder."""
+    path = Path(value)
+    if value and path.is_file():
+        return sha256_file(path)
+    if value and path.is_dir():
+        stats = [(item.relative_to(path).as_posix(), item.stat()) for item in sorted(path.rglob("*")) if item.is_file()]
+        return sha256_bytes(*(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode() for name, stat in stats))
+    return value
+
+
+class RunFolder:
+    """Where the parts of a run lie."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.store = self.root / "store"
+        self.kfp = self.root / "kfp"
+        self.logs = self.root / "logs"
+        self.pipeline = self.root / "pipeline.yaml"
+        self.progress = self.logs / "progress.jsonl"
+        self.pipeline_log = self.logs / "pipeline.log"
+        self.result = self.root / "result.json"
+        self.report = self.root / "report.html"
+        self.summary = self.root / "summary.json"
+        self._identity = self.root / "run.json"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's database, beside the run's folder, so that runs side by side are compared in one place."""
+        return f"sqlite:///{self.root.parent / 'mlflow.db'}"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from running in this folder. Raises RunRefused if one does."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with open(self.root / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunRefused(f"{self.root}: another run is at work here; wait for it or give another --output") from None
+            yield
+
+    def started_with(self) -> Identity | None:
+        """What the run in this folder was started with, None if there is none."""
+        return Identity.model_validate_json(self._identity.read_text()) if self._identity.is_file() else None
+
+    def start(self, settings: RunSettings) -> Identity:
+        """Record what the run is started with. Raises RunRefused if the folder holds a run that differs."""
+        before = self.started_with()
+        name = before.name if before else f"{self.root.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        now = identity(name, settings)
+        if before is not None and (differences := before.differences(now)):
+            raise RunRefused(
+                f"{self.root} holds a run that was started differently:\n"
+                + "\n".join(f"  {line}" for line in differences)
+                + "\nGive --fresh to start over there, or another --output."
+            )
+        if before != now:
+            self.result.unlink(missing_ok=True)
+            write_atomic(self._identity, now.model_dump_json(indent=1))
+        return now
+
+    def finished(self) -> bool:
+        """Whether the run in this folder has its report."""
+        return self.result.is_file()
+
+    def summary_values(self) -> dict[str, Any]:
+        """The content of summary.json."""
+        return json.loads(self.summary.read_text())
+
+    def clear(self) -> None:
+        """Remove the run."""
+        for item in self.root.iterdir() if self.root.is_dir() else ():
+            if item.name != ".lock":
+                shutil.rmtree(item) if item.is_dir() else item.unlink()

@@ -1,0 +1,41 @@
+"""Say equal parts of a compiled pipeline once: KFP repeats a nested pipeline's whole content at every use of it.
+
+Fifty unrolled rounds are then as large as one round and fifty tasks, far below what Argo keeps in a workflow object.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def share_equal_parts(path: Path) -> None:
+    """Rewrite the IR YAML at `path` so that equal executors and equal components stand in it once."""
+    text = path.read_text()
+    header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    spec, *platform = yaml.safe_load_all(text)
+    kept = _unique(spec["deploymentSpec"]["executors"])
+    for component in spec["components"].values():
+        if "executorLabel" in component:
+            component["executorLabel"] = kept[component["executorLabel"]]
+    _keep(spec["deploymentSpec"]["executors"], kept)
+    while len(set((kept := _unique(spec["components"])).values())) < len(kept):  # rounds are equal once their tasks are
+        for part in [spec["root"], *spec["components"].values()]:
+            for task in part.get("dag", {}).get("tasks", {}).values():
+                task["componentRef"]["name"] = kept[task["componentRef"]["name"]]
+        _keep(spec["components"], kept)
+    path.write_text(header + yaml.safe_dump_all([spec, *platform], sort_keys=True, width=120))
+
+
+def _unique(parts: dict[str, Any]) -> dict[str, str]:
+    """Each part's name -> the name of the first part that is equal to it."""
+    first: dict[str, str] = {}
+    return {name: first.setdefault(json.dumps(part, sort_keys=True), name) for name, part in parts.items()}
+
+
+def _keep(parts: dict[str, Any], kept: dict[str, str]) -> None:
+    for name in set(kept) - set(kept.values()):
+        del parts[name]

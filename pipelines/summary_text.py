@@ -1,0 +1,86 @@
+"""What the command line prints: the summary of a finished run, and the list of settings."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from components.report.summary import Compared, Summary
+from components.shared.statistics import Estimate
+from pipelines.run_folder import RunFolder
+from pipelines.settings import RunSettings, allowed_values, fields, unit
+
+
+_MOST_QUARANTINED = 5
+
+
+def print_summary(folder: RunFolder, console: Console) -> None:
+    """Scores before and after, promotion, what was left out, time, and the two commands that show more."""
+    summary = Summary.model_validate_json(folder.summary.read_text())
+    table = Table(pad_edge=False, header_style="bold")
+    for name in ("held-out level", "questions", "before", "after", "difference (95 % interval)", "greedy", "unreadable"):
+        table.add_column(name, justify="left" if name == "held-out level" else "right")
+    for name, level in summary.evaluation.items():
+        sampled, failures = level.figures["sampled"], level.figures["sampled_parse_failure"]
+        table.add_row(
+            name,
+            str(level.questions),
+            _percent(sampled.before.value),
+            _percent(sampled.after.value),
+            _difference(sampled.difference),
+            _change(level.figures.get("greedy")),
+            _change(failures),
+        )
+    console.print()
+    console.print(summary.verdict, style="bold", highlight=False)
+    console.print("\nAccuracy of answers sampled at temperature 1 (mean of several), greedy answers, unreadable answers:")
+    console.print(table)
+    if left_out := summary.data.quarantined:
+        console.print(f"Left out of the data: {len(left_out)}")
+        for item in left_out[:_MOST_QUARANTINED]:
+            console.print(f"  {item.item}: {item.reason} {item.detail}", markup=False, highlight=False)
+        if len(left_out) > _MOST_QUARANTINED:
+            console.print(f"  and {len(left_out) - _MOST_QUARANTINED} more, in the report")
+    timings = summary.timings
+    console.print(
+        f"{timings.total_seconds:.0f} s in all, {timings.startup_share:.0%} of it engine start-up\n", highlight=False
+    )
+    for title, command in zip(("Report:", "MLflow:"), commands(folder), strict=True):
+        console.print(f"{title}  {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _difference(estimate: Estimate) -> str:
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return "-"
+    return f"{100 * estimate.value:+.1f} ({100 * estimate.low:+.1f} to {100 * estimate.high:+.1f})"
+
+
+def _change(compared: Compared | None) -> str:
+    if compared is None:
+        return "-"
+    return f"{_percent(compared.before.value)} -> {_percent(compared.after.value)}"
+
+
+def print_settings(settings: RunSettings, console: Console) -> None:
+    """Every setting with its value, unit, allowed range and meaning."""
+    table = Table(pad_edge=False, show_lines=False)
+    for name in ("setting", "value", "unit", "allowed", "meaning"):
+        table.add_column(name, overflow="fold")
+    for name, info in fields():
+        section, field = name.split(".")
+        value = getattr(getattr(settings, section), field)
+        table.add_row(name, str(value), unit(info), allowed_values(info), info.description or "")
+    console.print(table)
+
+
+def commands(folder: RunFolder) -> list[str]:
+    """The two commands that open the report and MLflow."""
+    mlflow = f"{shlex.quote(str(Path('.venv/bin/mlflow')))} server --backend-store-uri {folder.tracking_uri}"
+    return [f"xdg-open {shlex.quote(str(folder.report))}", mlflow]

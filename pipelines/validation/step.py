@@ -1,0 +1,69 @@
+"""Turn a run's inputs into its settings and context, and find the champion it will challenge."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from components.shared.context import StepContext
+from components.shared.ledger import Outputs
+from components.shared.processes import die_with_parent
+from components.shared.progress import step_finished, step_started
+from components.shared.tracking import resolve_champion, start_parent
+from pipelines.inputs import OVERRIDES, RUN_NAME, STORE, TRACKING, as_overrides
+from pipelines.settings import RunSettings, SettingsError, build_settings, parse_overrides
+
+STEP = "validation"
+
+
+def run(base_settings: str, run_id: str, inputs: dict[str, Any]) -> tuple[str, str, str]:
+    """The step as KFP calls it: (settings, context, champion), each as the text that later tasks are given."""
+    die_with_parent()
+    step_started(STEP)
+    settings, context = check(base_settings, run_id, inputs)
+    parent = start_parent(context, settings.model_dump(mode="json"))
+    context = context.model_copy(update={"parent_run_id": parent})
+    champion = remember_champion(settings, context)
+    step_finished(STEP, 0.0)
+    return json.dumps(settings.model_dump(mode="json"), sort_keys=True), context.model_dump_json(), champion
+
+
+def check(base_settings: str, run_id: str, inputs: dict[str, Any]) -> tuple[RunSettings, StepContext]:
+    """A run's settings and context. Inputs win over the settings that were compiled in, overrides over both.
+
+    Raises SettingsError for settings that cannot be used, or that shape the DAG and differ from what was compiled.
+    """
+    inputs = dict(inputs)
+    store, tracking_uri = inputs.pop(STORE), inputs.pop(TRACKING)
+    run_name = inputs.pop(RUN_NAME) or run_id
+    overrides = parse_overrides(inputs.pop(OVERRIDES))
+    compiled = RunSettings.model_validate_json(base_settings)
+    settings = build_settings(compiled.model_dump(mode="json"), as_overrides(inputs), overrides)
+    for name in ("rounds", "fuse_sampling"):
+        if getattr(settings.pipeline, name) != getattr(compiled.pipeline, name):
+            raise SettingsError(f"pipeline.{name}: is compiled in; compile the pipeline again to change it")
+    if not store:
+        raise SettingsError(f"{STORE}: is empty; give s3://bucket/prefix, file:///folder or a folder")
+    context = StepContext(
+        store=store,
+        seed=settings.pipeline.seed,
+        run_name=run_name,
+        tracking_uri=tracking_uri,
+        experiment=settings.pipeline.experiment,
+    )
+    return settings, context
+
+
+def remember_champion(settings: RunSettings, context: StepContext) -> str:
+    """The champion that this run challenges, as JSON, empty if there is none: the same one when the run is continued."""
+    ledger = context.open_ledger()
+    asked = {"model": settings.promotion.registered_model, "alias": settings.promotion.alias, "run": context.run_name}
+    key = ledger.key(STEP, {}, asked, context.seed)
+    done = ledger.finished(key)
+    if done is None:
+        found = resolve_champion(
+            context.tracking_uri, settings.promotion.registered_model, settings.promotion.alias
+        )
+        record = found.model_dump_json() if found is not None else ""
+        done = ledger.finish(key, Outputs(results={"champion": record}))
+    return str(done.results["champion"])

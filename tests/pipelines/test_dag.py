@@ -1,0 +1,80 @@
+"""The compiled pipeline: its shape, its inputs, its size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.dag import compile_pipeline
+from pipelines.inputs import INPUTS, OVERRIDES, RUN_NAME, STORE, TRACKING
+from pipelines.settings import RunSettings, build_settings, fields, load_preset
+
+MEBIBYTE = 1 << 20
+
+
+def compiled(folder: Path, settings: RunSettings) -> tuple[dict, str]:
+    text = compile_pipeline(settings, folder / "pipeline.yaml").read_text()
+    return next(yaml.safe_load_all(text)), text
+
+
+def tasks(spec: dict) -> dict[str, dict]:
+    return spec["root"]["dag"]["tasks"]
+
+
+@pytest.mark.parametrize("preset", ["kill", "laptop", "paper-3b", "paper-7b"])
+def test_every_preset_compiles_with_its_rounds_in_a_row(tmp_path: Path, preset: str) -> None:
+    settings = build_settings(load_preset(preset))
+    spec, _ = compiled(tmp_path, settings)
+    names = [task["taskInfo"]["name"] for task in tasks(spec).values()]
+    rounds = [f"Round {index}" for index in range(1, settings.pipeline.rounds + 1)]
+    assert sorted(names) == sorted(
+        ["Check inputs", "Ingest", "Evaluation before", *rounds]
+        + ["Evaluation after", "Evaluation of the champion", "Promotion", "Report"]
+    )
+
+
+def test_each_round_takes_policy_state_and_buffer_from_the_one_before(tmp_path: Path) -> None:
+    spec, _ = compiled(tmp_path, build_settings({"pipeline.rounds": 3}))
+    by_name = {task["taskInfo"]["name"]: (name, task) for name, task in tasks(spec).items()}
+    for index in (2, 3):
+        before, _ = by_name[f"Round {index - 1}"]
+        artifacts = by_name[f"Round {index}"][1]["inputs"]["artifacts"]
+        for name in ("policy", "state", "buffer", "reports"):
+            source = artifacts[name]["taskOutputArtifact"]
+            assert (source["producerTask"], source["outputArtifactKey"]) == (before, name)
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_fifty_rounds_stay_below_one_mebibyte_of_ascii(tmp_path: Path, fuse: bool) -> None:
+    _, text = compiled(tmp_path, build_settings({"pipeline.rounds": 50, "pipeline.fuse_sampling": fuse}))
+    assert len(text.encode()) < MEBIBYTE
+    assert text.isascii()
+
+
+def test_compiling_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    settings = build_settings(load_preset("laptop"))
+    assert compiled(tmp_path / "a", settings)[1] == compiled(tmp_path / "b", settings)[1]
+
+
+def test_inputs_are_at_most_25_described_and_default_to_the_settings(tmp_path: Path) -> None:
+    settings = build_settings(load_preset("laptop"))
+    spec, _ = compiled(tmp_path, settings)
+    inputs = spec["root"]["inputDefinitions"]["parameters"]
+    assert set(inputs) == {*INPUTS, OVERRIDES, RUN_NAME, STORE, TRACKING} and len(inputs) <= 25
+    described = {path: info.description for path, info in fields()}
+    for name, path in INPUTS.items():
+        section, field = path.split(".")
+        assert inputs[name]["defaultValue"] == getattr(getattr(settings, section), field)
+        assert inputs[name]["description"] == described[path]
+
+
+def test_no_task_uses_kfp_caching_or_installs_anything(tmp_path: Path) -> None:
+    spec, text = compiled(tmp_path, build_settings(load_preset("paper-3b")))
+    inner = [task for part in spec["components"].values() for task in part.get("dag", {}).get("tasks", {}).values()]
+    leaves = [task for task in [*inner, *tasks(spec).values()] if not task["taskInfo"]["name"].startswith("Round")]
+    assert all(not task.get("cachingOptions", {}).get("enableCache") for task in leaves)
+    assert "pip install" not in text
+    images = {item["container"]["image"] for item in spec["deploymentSpec"]["executors"].values()}
+    assert all(":" in image.rpartition("/")[2] and not image.endswith(":latest") for image in images)
