@@ -36,7 +36,8 @@ def evaluate(
     started = time.monotonic()
     store, ledger = context.open_store(), context.open_ledger()
     inputs = {"dataset": dataset.digest, "policy": policy.digest, "baseline": baseline.digest if baseline else ""}
-    key = ledger.key("evaluation", inputs, settings.model_dump(mode="json") | {"label": label}, context.seed)
+    asked = {"label": label, "generation": sampler.settings.model_dump(mode="json"), "engines": engine_versions()}
+    key = ledger.key("evaluation", inputs, settings.model_dump(mode="json") | asked, context.seed)
     if done := ledger.finished(key):
         return done
 

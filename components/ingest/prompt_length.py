@@ -72,7 +72,10 @@ class PromptCounter:
         self, messages: list[dict[str, Any]], *, tokenize: Literal[False], add_generation_prompt: bool
     ) -> str:
         """A processor's method of that name, as far as `prompt_text` needs it."""
-        return self._template.render(messages=messages, add_generation_prompt=add_generation_prompt)
+        try:
+            return self._template.render(messages=messages, add_generation_prompt=add_generation_prompt)
+        except TemplateError as error:
+            raise IngestError(f"model: its chat template cannot be used ({error})") from error
 
     def _text_tokens(self, texts: Sequence[str]) -> list[int]:
         batches = (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))

@@ -112,7 +112,7 @@ class S3Source:
 
     def relative(self, name: str) -> str:
         inside = name.removeprefix(f"s3://{self.bucket}/{self._key('')}")
-        if not inside or "://" in inside or inside.startswith("/"):
+        if not inside or "://" in inside or inside.startswith(("/", "../")):
             raise ValueError(f"{name!r} lies outside the videos' prefix")
         return inside
 

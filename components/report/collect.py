@@ -1,4 +1,4 @@
-"""From what the steps reported to the summary. A figure that a step owes and did not report is an error that names it."""
+"""From what the steps reported to the summary. A figure that a step owes and did not report is an error."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def _round(number: int, steps: list[StepReport]) -> RoundSummary:
     difficulty, augmentation, rollout, training = steps
     if "policy" not in training.digests:
         raise MissingFigure(f"training, round {number}: digests.policy is missing")
-    timings = {
+    common: dict[str, Any] = {
         "policy_digest": training.digests["policy"],
         "seconds": {step.step: step.seconds for step in steps},
         "startup_seconds": {step.step: step.startup_seconds for step in steps},
     }
     for step in steps:
         if reason := step.results.get("skipped"):
-            return RoundSummary(round=number, skipped=str(reason), **timings)
+            return RoundSummary(round=number, skipped=str(reason), **common)
     rewards = {
         name.split("/")[1]: value
         for name, value in rollout.results.items()
@@ -88,7 +88,7 @@ def _round(number: int, steps: list[StepReport]) -> RoundSummary:
         kl=_mean(_series(training)["kl"]),
         optimizer_steps=figure(training, "optimizer_steps"),
         skipped_steps=figure(training, "skipped_steps"),
-        **timings,
+        **common,
     )
 
 
@@ -153,9 +153,7 @@ def data(reader: DatasetReader, digest: str) -> DataSummary:
 def evaluation(before: dict[str, Any], after: dict[str, Any]) -> dict[str, LevelSummary]:
     """The scores by level, from two scores.json of which `after` was made with `before` as its baseline."""
     if not after["changes"]:
-        raise MissingFigure(
-            "scores_after: `changes` is empty; evaluate the trained policy with the base's scores as baseline"
-        )
+        raise MissingFigure("scores_after: `changes` is empty; evaluate with the base's scores as baseline")
     return {
         name: _level(before["levels"][name], level, after["changes"][name]) for name, level in after["levels"].items()
     }
@@ -216,7 +214,7 @@ def timings(reports: Iterable[StepReport]) -> Timings:
     steps = tuple(
         StepSeconds(
             step=step,
-            runs=len(found),
+            runs=sum("skipped" not in report.results for report in found),
             seconds=sum(report.seconds for report in found),
             startup_seconds=sum(report.startup_seconds for report in found),
         )

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.report.summary import RoundSummary, StepSeconds, Summary
 
@@ -34,7 +34,7 @@ _VARIABLES = {
 _WIDTH = 7.4  # inches: the page's text column
 _MOST_HISTOGRAMS = 8
 _FEW_STEPS = 40  # each gets a point
-_RC = {
+_RC: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.titlesize": 9,
@@ -95,7 +95,7 @@ def _render(draw: Callable[[Summary], Figure], label: str, summary: Summary, nam
     from matplotlib import pyplot
 
     # the salt makes the SVG's ids the same in every run, and different in every figure of a page
-    with matplotlib.rc_context({**_RC, "svg.hashsalt": name}):
+    with matplotlib.rc_context(_RC | {"svg.hashsalt": name}):
         figure = draw(summary)
         figure.savefig(folder / f"{name}.png", dpi=150, facecolor="white", metadata={"Software": None})
         text = io.StringIO()
@@ -117,7 +117,7 @@ def _inline(svg: str, label: str) -> str:
     return svg
 
 
-def _figure(height: float, columns: int = 1, rows: int = 1, **options: object) -> tuple[Figure, list[Axes]]:
+def _figure(height: float, columns: int = 1, rows: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(
@@ -242,7 +242,7 @@ def _training(summary: Summary) -> Figure:
     }
     steps, rounds = series["step"], series["round"]
     borders = [(steps[i - 1] + steps[i]) / 2 for i in range(1, len(steps)) if rounds[i] != rounds[i - 1]]
-    style = {"marker": "o", "markersize": 2.5} if len(steps) <= _FEW_STEPS else {}
+    style: dict[str, Any] = {"marker": "o", "markersize": 2.5} if len(steps) <= _FEW_STEPS else {}
     figure, panels = _figure(5.4, columns=2, rows=3, sharex=True)
     for axes, (title, name) in zip(panels, TRAINING_PANELS.items(), strict=False):
         for border in borders:

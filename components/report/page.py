@@ -35,13 +35,11 @@ def _setting(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, str):
         return value or "–"
-    return (
-        json.dumps(value)
-        if isinstance(value, list | dict)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return ", ".join(map(_setting, value)) or "–"
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def _environment() -> jinja2.Environment:

@@ -50,7 +50,8 @@ def write_report(
     from components.shared.scores import OVERALL, read_figures
 
     reader = DatasetReader(store.get(dataset))
-    before, after = read_figures(store.get(scores_before)), read_figures(store.get(scores_after))
+    before: dict[str, Any] = read_figures(store.get(scores_before))
+    after: dict[str, Any] = read_figures(store.get(scores_after))
     evaluation = collect.evaluation(before, after)
     promotion = collect.promotion(collect.only(reports, "promotion"))
     summary = Summary(

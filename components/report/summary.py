@@ -10,8 +10,6 @@ from pydantic import Field
 from components.shared.schemas import Quarantined, Record
 from components.shared.statistics import Estimate
 
-SUMMARY_VERSION = 1
-
 # Paths that differ between two runs over the same inputs, settings and seed; `*` is every item of a list.
 VOLATILE = (
     "run_name",
@@ -104,7 +102,7 @@ class LevelSummary(Record):
     gained: int = Field(description="greedy answers that turned right")
     lost: int = Field(description="greedy answers that turned wrong")
     figures: dict[str, Compared] = Field(
-        description="sampled, greedy; their values among answers that could be read (_parsed); and _parse_failure shares"
+        description="sampled, greedy; both among the answers that could be read (_parsed), and _parse_failure"
     )
 
 
@@ -142,7 +140,7 @@ class Timings(Record):
 class Summary(Record):
     """summary.json."""
 
-    schema_version: Literal[1] = SUMMARY_VERSION
+    schema_version: Literal[1] = 1
     run_name: str
     seed: int
     settings_digest: str = Field(description="SHA-256 of the settings")
@@ -152,8 +150,8 @@ class Summary(Record):
     data: DataSummary
     rounds: tuple[RoundSummary, ...]
     training: dict[str, list[float | None]] = Field(
-        description="series over optimizer steps, one value a step: step, round, loss, kl, entropy, grad_norm, rho_std; "
-        "null where it is not defined"
+        description="series over optimizer steps, one value a step: step, round, loss, kl, entropy, grad_norm, "
+        "rho_std; null where it is not defined"
     )
     evaluation: dict[str, LevelSummary] = Field(description="by level")
     promotion: PromotionSummary

@@ -37,37 +37,42 @@ def verdict(evaluation: Mapping[str, LevelSummary], promotion: PromotionSummary,
 def _promoted(promotion: PromotionSummary, confidence: float) -> str:
     rival = f"champion version {promotion.champion_version}" if promotion.champion_version else "the base policy"
     change = promotion.difference
-    points = f"{signed(100 * _value(change.value, PROMOTION_SPLIT))} points"
     interval = "no interval, too few videos"
     if change.low is not None and change.high is not None:
         interval = f"{100 * confidence:g} % interval {plain(100 * change.low)} to {plain(100 * change.high)}"
+    figures = f"{signed(100 * _value(change.value, PROMOTION_SPLIT))} points, {interval}"
+    where = "on the promotion questions"
     if promotion.promoted:
-        return f"Promoted: yes, because on the promotion questions it beat {rival} ({points}, {interval})."
+        return f"Promoted: yes, because {where} it beat {rival} ({figures})."
     if promotion.passed:
-        return f"Promoted: no, although it beat {rival} on the promotion questions: {promotion.reasons[-1]}."
+        return f"Promoted: no, although {where} it beat {rival} ({figures}): {promotion.reasons[-1]}."
     if change.low is not None and change.low > 0:
-        return (
-            f"Promoted: no, because another level lost too much, although it beat {rival} on the promotion questions."
-        )
-    return (
-        f"Promoted: no, because on the promotion questions it did not beat {rival} beyond doubt ({points}, {interval})."
-    )
+        return f"Promoted: no, because another level lost too much, although {where} it beat {rival} ({figures})."
+    return f"Promoted: no, because {where} it did not beat {rival} beyond doubt ({figures})."
 
 
 def _full(name: str, level: LevelSummary, confidence: float) -> str:
     scores = level.figures["sampled"]
-    before, after = (100 * _value(item.value, name) for item in (scores.before, scores.after))
-    change = f"{signed(100 * _value(scores.difference.value, name))} points"
+    before, after, difference = _percentages(scores, name)
+    change = f"{signed(difference)} points"
     if (bounds := _bounds(scores)) is not None:
         change += f", {100 * confidence:g} % interval {plain(bounds[0])} to {plain(bounds[1])}"
     metric = level.metric.replace("_or_", " or ")
-    return f"{name} {metric} {_moved(scores)} from {before:.1f} % to {after:.1f} % ({change})."
+    return f"{name} {metric} {_moved(scores)} from {plain(before)} % to {plain(after)} % ({change})."
 
 
 def _short(name: str, level: LevelSummary) -> str:
     scores = level.figures["sampled"]
-    before, after = (100 * _value(item.value, name) for item in (scores.before, scores.after))
-    return f"{name} {_moved(scores)} from {before:.1f} % to {after:.1f} % ({signed(100 * _value(scores.difference.value, name))})"
+    before, after, change = _percentages(scores, name)
+    return f"{name} {_moved(scores)} from {plain(before)} % to {plain(after)} % ({signed(change)})"
+
+
+def _percentages(scores: Compared, name: str) -> tuple[float, float, float]:
+    """Before, after, and their difference."""
+    before, after, difference = (
+        100 * _value(item.value, name) for item in (scores.before, scores.after, scores.difference)
+    )
+    return before, after, difference
 
 
 def _moved(scores: Compared) -> str:

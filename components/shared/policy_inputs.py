@@ -1,8 +1,8 @@
 """From a Prompt to the tensors that the policy takes: the same for the sampler's check, the trainer and the tests.
 
-Frames are never resized, and positions are computed here: from 5.3 on, transformers' `get_rope_index` lets the text after a
-video start at the video's largest *spatial* position + 1. Qwen2.5-VL was trained, and vLLM runs it, with the largest
-position of all three axes + 1. Pass `position_ids` to the model explicitly; never let it call `get_rope_index`.
+Frames are never resized, and positions are computed here: from 5.3 on, transformers' `get_rope_index` lets the text
+after a video start at the video's largest *spatial* position + 1. Qwen2.5-VL was trained, and vLLM runs it, with the
+largest position of all three axes + 1. Pass `position_ids` to the model explicitly; never let it call `get_rope_index`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _configs: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # a
 
 @dataclass(frozen=True, eq=False)
 class PromptInputs:
-    """One prompt as the model takes it, on the CPU. L: prompt tokens, V and I: patches of the video and of the image."""
+    """One prompt as the model takes it, on the CPU. L: prompt tokens; V, I: patches of the video and of the image."""
 
     input_ids: Int[torch.Tensor, " L"]
     mm_token_type_ids: Int[torch.Tensor, " L"]  # 0 text, 1 image, 2 video
@@ -65,7 +65,7 @@ def _load_processor(policy: Path) -> Any:
 
     config = AutoConfig.from_pretrained(policy, local_files_only=True)
     if config.model_type != "qwen2_5_vl":
-        raise ValueError(f"{policy / 'config.json'}: model_type is {config.model_type!r}, only 'qwen2_5_vl' is supported")
+        raise ValueError(f"{policy / 'config.json'}: model_type is {config.model_type!r}, it must be 'qwen2_5_vl'")
     processor = AutoProcessor.from_pretrained(policy, local_files_only=True)
     generation = None
     if (policy / "generation_config.json").is_file():
@@ -150,7 +150,9 @@ def _grid(processor: Any, prompt: Prompt, frames: np.ndarray, name: str) -> tupl
         raise ValueError(f"prompt {prompt.key}: {name} must be uint8 RGB, got {frames.dtype} of shape {frames.shape}")
     count, height, width, _ = frames.shape
     if height % factor or width % factor:
-        raise ValueError(f"prompt {prompt.key}: {name} of {height} x {width} pixels, both must be multiples of {factor}")
+        raise ValueError(
+            f"prompt {prompt.key}: {name} of {height} x {width} pixels, they must be multiples of {factor}"
+        )
     return -(-count // sizes.temporal_patch_size), height // sizes.patch_size, width // sizes.patch_size
 
 
@@ -164,8 +166,9 @@ def mrope_positions(
 ) -> np.ndarray:
     """M-RoPE positions as in Qwen2.5-VL, arXiv 2502.13923 section 2.1.2: int64 (3, L) for temporal, height and width.
 
-    `token_types` (L,) is 0 for text, 1 for the image and 2 for the video, `grids` the patches of each along time, height and
-    width, `time_factor` the temporal positions a temporal patch of the video lasts. A temporal position is rounded down.
+    `token_types` (L,) is 0 for text, 1 for the image and 2 for the video; `grids` are the patches of each along time,
+    height and width; `time_factor` is how many temporal positions a temporal patch of the video lasts. Temporal
+    positions are rounded down.
     """
     positions = np.zeros((3, len(token_types)), dtype=np.int64)
     borders = np.flatnonzero(np.diff(token_types)) + 1
@@ -185,7 +188,7 @@ def mrope_positions(
 
 
 def encode_prompt(processor: Any, prompt: Prompt) -> PromptInputs:
-    """All that the model's forward takes for one prompt. Raises ValueError, naming the prompt, on input it cannot take."""
+    """All that the model's forward takes for one prompt. Raises ValueError, naming the prompt, on bad input."""
     import torch
 
     ids = torch.tensor(prompt_token_ids(processor, prompt), dtype=torch.int64)

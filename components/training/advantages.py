@@ -14,8 +14,10 @@ def masked_mean(values: Float[Tensor, "*batch n"], mask: Bool[Tensor, "*batch n"
     return torch.where(mask, values, 0).sum(-1) / mask.sum(-1).clamp(min=1)
 
 
-def masked_std(values: Float[Tensor, "*batch n"], mask: Bool[Tensor, "*batch n"], std_floor: float) -> Float[Tensor, " *batch"]:
-    """sqrt(population variance + std_floor^2) over the last axis where `mask`; also if all are equal it has a gradient."""
+def masked_std(
+    values: Float[Tensor, "*batch n"], mask: Bool[Tensor, "*batch n"], std_floor: float
+) -> Float[Tensor, " *batch"]:
+    """sqrt(population variance + std_floor^2) over the last axis where `mask`; its gradient is always finite."""
     deviations = values - masked_mean(values, mask)[..., None]
     return (masked_mean(deviations.square(), mask) + std_floor**2).sqrt()
 

@@ -9,8 +9,8 @@ from components.shared.schemas import Group
 
 
 def check_groups(groups: Sequence[Group], where: object) -> None:
-    """Raise ValueError, naming file, sample and field, unless each group has two responses or more, none of them empty, all
-    with finite rewards.
+    """Raise ValueError, naming file, sample and field, unless each group has two responses or more, none empty, with
+    finite rewards.
     """
     for group in groups:
         name = f"{where}: sample {group.sample_id}"

@@ -25,7 +25,7 @@ class Float32Head(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = head.in_features, head.out_features
         self.weight = head.weight  # may be tied to the embedding
-        self.bias = None
+        self.register_parameter("bias", None)
 
     def forward(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden.float(), self.weight.float())
@@ -39,6 +39,7 @@ class PackedPolicy(nn.Module):
         self.model = model
         self.model.lm_head = Float32Head(model.lm_head)
         self.lm_head_chunk = lm_head_chunk
+        self.banned: Tensor
         self.register_buffer("banned", torch.tensor(banned, dtype=torch.int64), persistent=False)
 
     def forward(
@@ -81,15 +82,12 @@ class PackedPolicy(nn.Module):
     @torch.no_grad()
     def visual_features(self, prompt: PromptInputs) -> Float[Tensor, "V hidden"]:
         """The vision tower's tokens of one prompt, in the order in which their pads stand, on the CPU."""
-        core = self.model.model
-        parts: dict[int, Tensor] = {}  # by the first pad's place
-        videos = prompt.pixel_values_videos.to(self.banned.device)
-        found = core.get_video_features(videos, prompt.video_grid_thw.to(videos.device)).pooler_output
-        parts[_first(prompt.input_ids, self.model.config.video_token_id)] = torch.cat(tuple(found))
-        if prompt.pixel_values is not None:
-            image = prompt.pixel_values.to(videos.device)
-            found = core.get_image_features(image, prompt.image_grid_thw.to(videos.device)).pooler_output
-            parts[_first(prompt.input_ids, self.model.config.image_token_id)] = torch.cat(tuple(found))
+        core, config, device = self.model.model, self.model.config, self.banned.device
+        video = core.get_video_features(prompt.pixel_values_videos.to(device), prompt.video_grid_thw.to(device))
+        parts = {_first(prompt.input_ids, config.video_token_id): torch.cat(video.pooler_output)}
+        if prompt.pixel_values is not None and prompt.image_grid_thw is not None:
+            image = core.get_image_features(prompt.pixel_values.to(device), prompt.image_grid_thw.to(device))
+            parts[_first(prompt.input_ids, config.image_token_id)] = torch.cat(image.pooler_output)
         return torch.cat([parts[place] for place in sorted(parts)]).cpu()
 
 

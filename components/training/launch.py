@@ -23,13 +23,9 @@ def launch(spec: WorkerSpec, folder: Path) -> None:
     processes = spec.settings.nproc_per_node
     if processes == 1:
         argv = [sys.executable, "-m", _WORKER, str(spec_file)]
-        rendezvous = {
-            "RANK": "0",
-            "LOCAL_RANK": "0",
-            "WORLD_SIZE": "1",
-            "DEEPVIDEO_RENDEZVOUS": f"file://{folder / 'rendezvous'}",
-        }
-        run_child(argv, env={**env, **rendezvous}, log=folder / LOG)
+        place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+        rendezvous = {"DEEPVIDEO_RENDEZVOUS": f"file://{folder / 'rendezvous'}"}
+        run_child(argv, env={**env, **place, **rendezvous}, log=folder / LOG)
         return
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     argv = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]

@@ -27,9 +27,10 @@ def load_policy(folder: Path, dtype: torch.dtype, *, gradient_checkpointing: boo
     ensure_torchvision()
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
-    model, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+    loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
         folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True, output_loading_info=True
     )
+    model, info = loaded
     if info["missing_keys"]:
         raise ValueError(f"{folder}: no weights for {sorted(info['missing_keys'])[:5]}")
     text = model.config.get_text_config()

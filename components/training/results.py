@@ -12,9 +12,10 @@ _NOT_AVERAGED = ("step", "num_tokens", "skipped")
 
 
 def round_results(groups: Sequence[Group], report: Report, stop_reason: str) -> dict[str, object]:
-    """Means over the round's optimizer steps as `round/<metric>`, counts, and every step's metrics.
+    """Means over the round's optimizer steps as `round/<metric>`, and counts.
 
-    The latter as `steps`, a row a step, and as `series`, a list a metric. A value is None where it is not defined or not finite; means leave it out.
+    Every step's are there as `steps`, a row a step, and as `series`, a list a metric. A value is None where it is not
+    defined or not finite; means leave it out.
     """
     first, *_ = report.metrics
     series = {name: [step[name] for step in report.metrics] for name in first}

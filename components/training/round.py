@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,6 +20,7 @@ from components.shared.policy_inputs import banned_token_ids, load_processor
 from components.shared.progress import progress
 from components.training import checkpoint, state
 from components.training.advantages import masked_std
+from components.training.distributed import Place
 from components.training.forward import PackedPolicy
 from components.training.loss import group_losses
 from components.training.metrics import StepMetrics
@@ -46,25 +47,8 @@ FLOOR_OVER_NOISE = 3.0  # std_floor must be this many times std(rho) at unchange
 class Round:
     """The state of one worker. Every rank runs the same code on its own groups; rank 0 writes."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
-        import deepspeed
-
-        self.spec, self.settings = spec, spec.settings
-        self.rank, self.world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        self.leads = self.rank == 0
-        self.device = (
-            torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
-        )
-        if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)
-        torch.backends.cuda.matmul.allow_tf32 = False
-        deepspeed.init_distributed(
-            "nccl" if self.device.type == "cuda" else "gloo",
-            init_method=os.environ.get("DEEPVIDEO_RENDEZVOUS"),
-            rank=self.rank,
-            world_size=self.world_size,
-            verbose=False,
-        )
+    def __init__(self, spec: WorkerSpec, place: Place) -> None:
+        self.spec, self.settings, self.place, self.device = spec, spec.settings, place, place.device
         self.store = spec.context.open_store()
         self.groups = groups_from_parquet(spec.groups.read_bytes())
         self.progress = state.read_progress(spec.state)
@@ -107,13 +91,13 @@ class Round:
         steps = plan(
             tokens,
             steps=settings.steps_per_generation,
-            world_size=self.world_size,
+            world_size=self.place.world_size,
             micro_batch_groups=settings.micro_batch_groups,
             seed=self.spec.context.seed,
             round_index=self.spec.context.round,
         )
         self.group_counts = [step.groups for step in steps]
-        mine = [step.ranks[self.rank] for step in steps]
+        mine = [step.ranks[self.place.rank] for step in steps]
         with progress(
             "Encoding prompts", total=sum(len(m.groups) for step in mine for m in step), unit="groups"
         ) as advance:
@@ -122,8 +106,8 @@ class Round:
     @torch.no_grad()
     def _log_probs(self, label: str) -> list[list[Tensor]]:
         """Log-probs of every micro-batch under the policy as it is, on the CPU."""
-        with progress(label, total=sum(self.group_counts) // self.world_size, unit="groups") as advance:
-            found = []
+        with progress(label, total=sum(self.group_counts) // self.place.world_size, unit="groups") as advance:
+            found: list[list[Tensor]] = []
             for minibatch in self.minibatches:
                 found.append([])
                 for micro in minibatch:
@@ -145,12 +129,12 @@ class Round:
         elif self.spec.reference == self.spec.policy:
             self.reference = self.old
         else:
-            self.reference = self._score_reference()
+            self.reference = self._score_reference(self.spec.reference)
 
-    def _score_reference(self) -> list[list[Tensor]]:
+    def _score_reference(self, reference: Path) -> list[list[Tensor]]:
         """Log-probs under the run's first policy, seen through its own vision tower where that is another one."""
         kept = self.minibatches
-        if copy_weights(self.policy.model, self.spec.reference):
+        if copy_weights(self.policy.model, reference):
             self._prepare()
         found = self._log_probs("Scoring under the reference")
         self._policy_weights()
@@ -199,7 +183,7 @@ class Round:
                         self.spec.output / "checkpoint",
                         self.parameters,
                         self.position,
-                        keep=self.leads,
+                        keep=self.place.leads,
                     )
                 advance()
 
@@ -241,7 +225,7 @@ class Round:
             noise=float(noise) if step == 0 else position.noise,
             metrics=(*position.metrics, {name: _finite(value) for name, value in record.items()}),
         )
-        if self.leads:
+        if self.place.leads:
             with open(self.spec.output / METRICS, "a") as file:
                 file.write(json.dumps(self.position.metrics[-1]) + "\n")
 
@@ -273,7 +257,7 @@ class Round:
             packed_tokens=micro.packed_tokens,
         )
         # DeepSpeed takes the mean of the ranks' gradients; the loss is a mean over the groups of all of them
-        share = self.world_size / self.group_counts[which]
+        share = self.place.world_size / self.group_counts[which]
         return (losses.loss * weights).sum() * share, masked_std(rho, inputs.responses, 0.0).max()
 
     def _check_floor(self, noise: Tensor) -> None:
@@ -287,16 +271,16 @@ class Round:
 
     def _write(self) -> None:
         spec, output = self.spec, self.spec.output
-        masters = gathered_masters(self.parameters, keep=self.leads)
+        masters = gathered_masters(self.parameters, keep=self.place.leads)
         (output / STATE).mkdir(exist_ok=True)
-        if self.leads:
+        if self.place.leads:
             write_policy(spec.policy, output / POLICY, self.names, masters)
             if not stored_in_float32(spec.policy):
                 save_masters(masters, output / STATE)
         del masters
         if self.position.optimizer_steps:
-            save_moments(output / STATE, self.parameters, keep=self.leads)
-        if self.leads:
+            save_moments(output / STATE, self.parameters, keep=self.place.leads)
+        if self.place.leads:
             steps = self.position.metrics
             rewards = [response.reward for group in self.groups for response in group.responses]
             summary = state.RoundSummary(

@@ -1,8 +1,8 @@
 """How far the run is, what the stop rules look at, and when they stop it.
 
 The training state that travels from round to round is `progress.json`, Adam's moments, and fp32 masters where the
-policy's files are not fp32. Nothing in training draws from a global random generator (dropout is off, the order of groups
-is keyed by seed and round), so there is none to save.
+policy's files are not fp32. Nothing in training draws from a global random generator (dropout is off, the order of
+groups is keyed by seed and round), so there is none to save.
 """
 
 from __future__ import annotations

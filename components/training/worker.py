@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from components.shared.processes import die_with_parent
 from components.training.spec import WorkerSpec
 
 # transformers and deepspeed import these where they are installed and use nothing of them here: 3 s of every start
@@ -17,6 +18,7 @@ _NOT_NEEDED = ("sklearn", "mlflow")
 
 def main(spec_file: Path) -> None:
     """Train the round that `spec_file` describes."""
+    die_with_parent()  # torchrun puts workers into sessions of their own
     spec = WorkerSpec.model_validate_json(spec_file.read_text())
     for name in _NOT_NEEDED:
         sys.modules[name] = None  # type: ignore[assignment] # Python's way to make an import fail
@@ -27,9 +29,10 @@ def main(spec_file: Path) -> None:
 
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
+    from components.training.distributed import join
     from components.training.round import Round
 
-    Round(spec).run()
+    Round(spec, join()).run()
     torch.distributed.destroy_process_group()
 
 

@@ -88,7 +88,7 @@ def restore(
     moments: Mapping[str, Mapping[str, Tensor]],
     optimizer_steps: int,
 ) -> None:
-    """Put fp32 masters, Adam's moments and its count of steps back. The module must hold the masters' values already."""
+    """Put fp32 masters, Adam's moments and its count of steps back. The module must hold the masters' values."""
     from deepspeed.utils import (
         safe_set_full_fp32_param,
         safe_set_full_optimizer_state,
@@ -107,7 +107,10 @@ def restore(
     if not stage3:
         zero._lazy_init_hp_params_optimizer_state()
     for name, parameter in parameters.items():
-        values = {None: masters.get(name), **{key: of[name] for key, of in moments.items()}}
+        values: dict[str | None, Tensor | None] = {
+            None: masters.get(name),
+            **{key: of[name] for key, of in moments.items()},
+        }
         for key, value in values.items():
             if value is None:
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.augmentation.hints import best_response, cut, make_hint
@@ -122,6 +122,7 @@ def test_a_hint_comes_from_a_right_response_only() -> None:
     assert make_hint(question, [told], 0.8, 100, characters).reason == "nothing left"
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(alphabet="aAbB (.)gren3-", max_size=30), st.floats(0, 0.8))
 def test_no_hint_names_the_answer(reasoning: str, fraction: float) -> None:
     question = sample(0)
@@ -130,6 +131,7 @@ def test_no_hint_names_the_answer(reasoning: str, fraction: float) -> None:
     assert first_leak(hint, question) is None
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(alphabet="0123 .,three-", max_size=30), st.floats(0, 0.8))
 def test_no_hint_names_the_number(reasoning: str, fraction: float) -> None:
     hint = cut(reasoning, THREE, fraction, 100, characters)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.difficulty.formula import delta, normalised_mean, reference_reward, updated_buffer
@@ -33,6 +33,7 @@ def test_absolute_difficulty_knows_no_buffer() -> None:
     assert reference_reward([0.9], [0.9], "absolute") == 0.5
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(_UNIT, max_size=5), st.lists(_UNIT, min_size=1, max_size=5))
 def test_delta_lies_between_minus_one_and_one(buffer: list[float], means: list[float]) -> None:
     assert all(-1 <= delta(reference_reward(buffer, means, "relative"), mean) <= 1 for mean in means)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.difficulty.selection import round_ids
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 5), st.integers(1, 12))
 def test_no_round_has_a_sample_twice_and_every_epoch_has_each_once(
     total: int, count: int, seed: int, rounds: int

@@ -40,7 +40,8 @@ def test_the_three_file_kinds_give_the_same_samples(tmp_path):
          "spans": [[1, 2.5]], "split": "train"},
     ]  # fmt: skip
     (tmp_path / "annotations.json").write_text(json.dumps(rows))
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "annotations.parquet")
+    columns = {name: [row.get(name) for row in rows] for name in {**rows[0], **rows[1]}}
+    pq.write_table(pa.table(columns), tmp_path / "annotations.parquet")
     jsonl(tmp_path, rows[0], "", rows[1])
     read_back = [read(tmp_path / f"annotations.{kind}") for kind in ("json", "jsonl", "parquet")]
     for good, bad in read_back:
@@ -105,7 +106,9 @@ def test_a_bad_row_is_named_with_the_field_and_what_is_wrong(tmp_path, changes, 
 def test_a_bad_row_does_not_stop_the_others(tmp_path):
     good, bad = read(jsonl(tmp_path, ROW, "{broken", [1], "null", {**ROW, "video": "b.mp4"}))
     assert [row.origin for row in good] == ["annotations.jsonl:1", "annotations.jsonl:5"]
-    assert [(item.item, item.reason) for item in bad] == [(f"annotations.jsonl:{line}", "bad_row") for line in (2, 3, 4)]
+    assert [(item.item, item.reason) for item in bad] == [
+        (f"annotations.jsonl:{line}", "bad_row") for line in (2, 3, 4)
+    ]
     assert bad[0].detail.startswith("row: is not JSON (") and bad[1].detail == "row: is not an object of named fields"
 
 
@@ -139,13 +142,19 @@ def test_absent_splits_go_by_video_and_in_the_asked_shares():
         ("rows.jsonl", b"\n\n", "holds no row"),
         ("rows.jsonl", b"\xff\xfe\x00", "cannot be read as UTF-8"),
         ("rows.parquet", b"PAR1 is not all of it", "is not a readable Parquet table"),
-        ("rows.jsonl", b'{"clip": "a.mp4", "caption": "x"}', r"no known format fits its rows \(fields: caption, clip\)"),
+        (
+            "rows.jsonl",
+            b'{"clip": "a.mp4", "caption": "x"}',
+            r"no known format fits its rows \(fields: caption, clip\)",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_with_a_remedy(tmp_path, name, content, complaint):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(IngestError, match=f"(?s){complaint}.*(annotations are a .json list|needs video, question, answer)"):
+    with pytest.raises(
+        IngestError, match=f"(?s){complaint}.*(annotations are a .json list|needs video, question, answer)"
+    ):
         read(tmp_path / name)
 
 

@@ -204,9 +204,10 @@ def test_a_killed_ingest_does_not_decode_again(settings_for, context, ask, tmp_p
     )  # fmt: skip
     resumed = ingest(settings, context)
     assert asked == ["digest"] * 4
-    assert resumed.artifacts["dataset"].digest == ingest(
-        settings, StepContext(store=str(tmp_path / "fresh"))
-    ).artifacts["dataset"].digest
+    assert (
+        resumed.artifacts["dataset"].digest
+        == ingest(settings, StepContext(store=str(tmp_path / "fresh"))).artifacts["dataset"].digest
+    )
     assert not context.open_store().list_objects("work")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,8 +77,7 @@ def scores(context: StepContext, tmp_path: Path) -> Scores:
     """Stores a scores artifact as evaluation writes it, as far as promotion reads it."""
 
     def store(scored: ArtifactRef, rows: list[Answered]) -> ArtifactRef:
-        folder = tmp_path / "scores"
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
         (folder / SCORES).write_text(json.dumps({"policy": scored.digest}))
         (folder / ANSWERS).write_bytes(answers_to_parquet(rows))
         return context.open_store().put(folder, "scores")

@@ -1,4 +1,4 @@
-"""A run of three rounds as its steps would report it, with a dataset and scores in a real store; one round is skipped."""
+"""A run of three rounds, the last one skipped, as its steps would report it; dataset and scores in a real store."""
 
 from __future__ import annotations
 

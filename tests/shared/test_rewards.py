@@ -6,7 +6,7 @@ import math
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.shared.rewards import RewardError, RewardSettings, check_rewards, max_reward, reward_versions, score
@@ -153,12 +153,14 @@ _SPANS = st.lists(
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(_SPANS, _SPANS)
 def test_iou_agrees_with_counting_whole_seconds(predicted: list[tuple[int, int]], truth: list[tuple[int, int]]) -> None:
     one, other = ({t for start, end in spans for t in range(start, end)} for spans in (predicted, truth))
     assert interval_iou(predicted, truth) == pytest.approx(len(one & other) / len(one | other))
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=60))
 def test_no_text_breaks_a_reward(text: str) -> None:
     for sample in (CHOICE, GROUNDED, WHEN, make("numerical", "3"), make("regression", "3"), make("free_form", "x")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 import torch
@@ -10,7 +11,7 @@ from components.shared.torchvision_compat import ensure_torchvision
 
 ensure_torchvision()
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers  # noqa: E402
 from transformers import (  # noqa: E402
     GenerationConfig,
     Qwen2_5_VLConfig,
@@ -30,6 +31,7 @@ SPECIAL_TOKENS = (
 MARKUP = ("<think>", "</think>", "<answer>", "</answer>")  # one token each, but ordinary text: decoding keeps them
 FRAME_SIZE = 56
 _PIXELS = {"shortest_edge": FRAME_SIZE**2, "longest_edge": 448**2}
+# Qwen's own splitting of text, in which every digit stands alone
 _SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -46,40 +48,29 @@ def build_processor(corpus: Iterable[str]) -> Qwen2_5_VLProcessor:
     """A processor whose byte-level BPE of VOCABULARY tokens is trained on `corpus`; 56 x 56 frames keep their size."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(_regex(_SPLIT), "isolated"),
+        pre_tokenizers.Split(Regex(_SPLIT), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])  # fmt: skip
-    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - len(SPECIAL_TOKENS) - len(MARKUP),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus, trainer)
-    state = tokenizer.model.__getstate__()
-    import json
-
-    model = json.loads(state)
+    learned = json.loads(tokenizer.to_str())["model"]
     fast = Qwen2Tokenizer(
-        vocab=model["vocab"], merges=[tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]],
+        vocab=learned["vocab"], merges=[tuple(pair) for pair in learned["merges"]],
         unk_token=None, bos_token=None, eos_token="<|im_end|>", pad_token="<|endoftext|>",
-        additional_special_tokens=list(SPECIAL_TOKENS),
+        additional_special_tokens=list(SPECIAL_TOKENS), model_max_length=2048,
     )  # fmt: skip
     fast.add_tokens(list(MARKUP))
-    fast.model_max_length = 2048
     settings = {"size": _PIXELS, "patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(**settings),
         tokenizer=fast,
-        video_processor=Qwen2VLVideoProcessor(**settings, do_sample_frames=False),
+        video_processor=Qwen2VLVideoProcessor(**settings, do_sample_frames=False, cap_pixels_per_frame=False),
         chat_template=CHAT_TEMPLATE,
     )
-
-
-def _regex(pattern: str):
-    from tokenizers import Regex
-
-    return Regex(pattern)
 
 
 def build_model(processor: Qwen2_5_VLProcessor) -> Qwen2_5_VLForConditionalGeneration:

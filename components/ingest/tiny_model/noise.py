@@ -78,6 +78,6 @@ def noisy_pair(question: Question, rng: np.random.Generator) -> tuple[str, str]:
     return prompts.question_text(sample, hint, given), text
 
 
-def noisy_pairs(scenes: list[Scene], per_video: int, rng: np.random.Generator) -> list[tuple[str, str, int]]:
+def noisy_pairs(scenes: list[Scene], rng: np.random.Generator, per_video: int) -> list[tuple[str, str, int]]:
     """`per_video` rows for each scene."""
     return [(*noisy_pair(q, rng), i) for i, scene in enumerate(scenes) for q in ask(scene, per_video, rng)]

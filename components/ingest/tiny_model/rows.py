@@ -11,7 +11,7 @@ from torch import Tensor
 
 from components.ingest.moving_shapes.drawing import draw_batch
 from components.ingest.moving_shapes.questions import Question, ask, caption, reasoning, response
-from components.ingest.moving_shapes.scenes import DURATION, SHAPES, COLORS, Scene, random_scene
+from components.ingest.moving_shapes.scenes import COLORS, DURATION, SHAPES, Scene, random_scene
 from components.ingest.tiny_model import forward
 from components.ingest.tiny_model.build import FRAME_SIZE
 from components.shared import prompts
@@ -22,6 +22,8 @@ VIDEO_TOKENS = 16
 FPS = (8, 10, 12)
 CAPTION_PROMPT = "Describe the video."
 PAD = "<|video_pad|>"
+BRIEF_SHARE = 0.4  # of right responses rule nothing out: the conclusion then has to come from the video alone
+GIVEN_SHARE, HINT_SHARE = 0.08, 0.08
 
 
 def sampled_timestamps(fps: int) -> np.ndarray:
@@ -92,7 +94,7 @@ class Rows:
     video: Tensor
 
 
-def pad_rows(encoder: Encoder, pairs: list[tuple[str, str, int]], after_maximum: bool, weight_skip: Any = None) -> Rows:
+def pad_rows(encoder: Encoder, pairs: list[tuple[str, str, int]], after_maximum: bool) -> Rows:
     """Rows of (question text, response, video index)."""
     prompt_ids = encoder.prompts([p[0] for p in pairs])
     response_ids = encoder.responses([p[1] for p in pairs])
@@ -112,23 +114,26 @@ def clean_pair(question: Question, rng: np.random.Generator) -> tuple[str, str]:
     sentences = reasoning(question, question.right, rng)
     hint, given = "", ""
     kind = rng.random()
-    if kind < 0.1:
+    if kind < BRIEF_SHARE:
+        sentences = [sentences[0], sentences[-1]]
+    elif kind < BRIEF_SHARE + GIVEN_SHARE:
         given = question.answer if rng.random() < 0.8 else question.right
-    elif kind < 0.2 and len(sentences) > 2:
+    elif kind < BRIEF_SHARE + GIVEN_SHARE + HINT_SHARE and len(sentences) > 2:
         hint = " ".join(sentences[: rng.integers(2, len(sentences))])
     return prompts.question_text(sample, hint, given), response(question, question.right, sentences)
 
 
-def clean_pairs(scenes: list[Scene], per_video: int, captions: float, rng: np.random.Generator) -> list[tuple[str, str, int]]:
-    """`per_video` rows for each scene, of which a share `captions` are dense captions."""
+def clean_pairs(
+    scenes: list[Scene], rng: np.random.Generator, per_video: int, captions: float
+) -> list[tuple[str, str, int]]:
+    """`per_video` rows for each scene, at most one of them a dense caption: a share `captions` of all rows."""
     pairs = []
     for index, scene in enumerate(scenes):
-        described = int(rng.random() < captions * per_video) if captions < 1 else 1
+        described = int(rng.random() < captions * per_video)
         if described:
             pairs.append((CAPTION_PROMPT, caption(scene), index))
-        if captions < 1:
-            for question in ask(scene, per_video - described, rng):
-                pairs.append((*clean_pair(question, rng), index))
+        for question in ask(scene, per_video - described, rng):
+            pairs.append((*clean_pair(question, rng), index))
     return pairs
 
 

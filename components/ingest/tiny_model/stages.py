@@ -16,7 +16,7 @@ from components.ingest.tiny_model import forward
 from components.ingest.tiny_model.rows import Encoder, Pool, Rows, cell_labels, pad_rows
 
 Pairs = list[tuple[str, str, int]]
-Report = Callable[[dict[str, float]], None]
+Report = Callable[[float], None]  # takes the step's loss
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def _run(stage: Stage, parameters: list[nn.Parameter], loss_of: Callable[[int], 
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        report({"loss": loss.item()})
+        report(loss.item())
 
 
 def _choose(pool: Pool, count: int, rng: np.random.Generator) -> tuple[list[Scene], Tensor]:

@@ -38,8 +38,9 @@ class Sampled:
 
 
 class Sampler(Protocol):
-    """An engine that samples responses. It starts when it is first needed and is kept until another policy is asked for."""
+    """An engine that samples responses. It starts when it is first needed, and again for another policy."""
 
+    settings: GenerationSettings  # what the engine was made with
     startup_seconds: float  # import, load and warm-up so far; 0.0 until the engine was needed
     versions: dict[str, str]  # package -> version, of what determines the tokens; empty until the engine was needed
 
@@ -55,9 +56,12 @@ class Sampler(Protocol):
     ) -> list[Sampled]:
         """`n` responses to every prompt, in the prompts' order; response i of prompt p uses seed `seeds[p] + i`.
 
-        top_p is 1 and top_k is off. Temperature 0 is greedy. The tokens depend on the arguments alone, not on what the
-        process did before. Raises ValueError, naming the prompt, if a prompt does not fit into `max_model_len` or its
-        frames have a size the model cannot take, and RuntimeError if the engine saw other tokens than the trainer would.
+        top_p is 1 and top_k is off. Temperature 0 is greedy and takes n = 1 only. Log-probabilities are those of the
+        distribution sampled from: after the ban (`policy_inputs.banned_token_ids`) and the temperature. The tokens
+        depend on the arguments alone, not on what the process did before.
+
+        Raises ValueError, naming the prompt, if a prompt does not fit into `max_model_len` or its frames have a size
+        that the model cannot take; RuntimeError if the engine does not start or saw other tokens than the trainer.
         """
         ...
 

@@ -32,13 +32,13 @@ def checked_token_ids(
             f"temperature ({temperature}) must not be negative"
         )
     if temperature == 0 and n > 1:
-        raise ValueError(f"n: {n} greedy responses to a prompt would all be the same; ask for 1, or for temperature > 0")
+        raise ValueError(f"n: {n} greedy responses to a prompt would all be equal; ask for 1, or for temperature > 0")
     token_ids = [prompt_token_ids(processor, prompt) for prompt in prompts]
     for prompt, ids in zip(prompts, token_ids, strict=True):
         if len(ids) + max_completion_length > max_model_len:
             raise ValueError(
-                f"prompt {prompt.key}: {len(ids)} tokens and a response of up to {max_completion_length} do not fit into "
-                f"max_model_len = {max_model_len}; raise max_model_len, or lower max_completion_length or the frames"
+                f"prompt {prompt.key}: {len(ids)} tokens and a response of up to {max_completion_length} do not fit "
+                f"into max_model_len = {max_model_len}; raise it, or lower max_completion_length or the frames"
             )
     return token_ids
 

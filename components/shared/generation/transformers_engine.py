@@ -30,7 +30,7 @@ class TransformersSampler:
     def __init__(self, settings: GenerationSettings) -> None:
         self.startup_seconds = 0.0
         self.versions: dict[str, str] = {}
-        self._settings = settings
+        self.settings = settings
         self._model: Any = None
         self._policy: Path | None = None
 
@@ -53,15 +53,14 @@ class TransformersSampler:
             seeds=seeds,
             temperature=temperature,
             max_completion_length=max_completion_length,
-            max_model_len=self._settings.max_model_len,
+            max_model_len=self.settings.max_model_len,
         )
         self._start(policy)
         sampled = []
         for prompt, ids, seed in zip(prompts, token_ids, seeds, strict=True):
+            inputs = encode_prompt(processor, prompt)
             response_seeds = [seed + index for index in range(n)]
-            responses = _respond(
-                self._model, processor, encode_prompt(processor, prompt), response_seeds, temperature, max_completion_length
-            )
+            responses = _respond(self._model, processor, inputs, response_seeds, temperature, max_completion_length)
             sampled.append(Sampled(prompt.key, ids, tuple(responses)))
         return sampled
 
@@ -77,7 +76,7 @@ class TransformersSampler:
         from transformers import Qwen2_5_VLForConditionalGeneration
 
         on_gpu = torch.cuda.is_available()
-        name = self._settings.dtype if self._settings.dtype != "auto" else "bfloat16" if on_gpu else "float32"
+        name = self.settings.dtype if self.settings.dtype != "auto" else "bfloat16" if on_gpu else "float32"
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             policy, dtype=getattr(torch, name), local_files_only=True
         )
@@ -88,7 +87,12 @@ class TransformersSampler:
 
 
 def _respond(
-    model: Any, processor: Any, inputs: PromptInputs, seeds: Sequence[int], temperature: float, max_completion_length: int
+    model: Any,
+    processor: Any,
+    inputs: PromptInputs,
+    seeds: Sequence[int],
+    temperature: float,
+    max_completion_length: int,
 ) -> list[Response]:
     """One response a seed. The prompt runs once; every response draws from a generator of its own."""
     import torch

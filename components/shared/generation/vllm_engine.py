@@ -6,7 +6,7 @@ import gc
 import importlib.metadata
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from components.shared.policy_inputs import (
     policy_config,
     render,
 )
-from components.shared.torchvision_compat import ensure_torchvision
+from components.shared.schemas import Response
 
 _ARCHITECTURE = "Qwen2_5_VLForConditionalGeneration"
 _ENVIRONMENT = {
@@ -31,8 +31,10 @@ _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",  # a policy is a local folder
 }
-_CPU_ENVIRONMENT = {"TORCHDYNAMO_DISABLE": "1"}  # else one small function is compiled for 15 s at the first token
 _CPU_KV_CACHE_SHARE = 0.25  # of the memory that is free
+# A model narrower than this samples about as fast on one thread as on two idle cores; on busy cores two threads wait
+# for each other at every layer and are many times slower.
+_ONE_THREAD_WIDTH = 512
 
 
 class VllmSampler:
@@ -41,10 +43,11 @@ class VllmSampler:
     def __init__(self, settings: GenerationSettings) -> None:
         self.startup_seconds = 0.0
         self.versions: dict[str, str] = {}
-        self._settings = settings
+        self.settings = settings
         self._engine: Any = None
         self._policy: Path | None = None
         self._images = False
+        self._torch_threads: Callable[[], None] | None = None  # gives torch its threads back
 
     def sample(
         self,
@@ -59,7 +62,9 @@ class VllmSampler:
         """See `Sampler.sample`."""
         if not prompts:
             return []
-        processor = load_processor(policy)
+        began = time.monotonic()
+        with no_garbage_collection():
+            processor = load_processor(policy)  # the first call imports transformers: part of the start
         expected = checked_token_ids(
             processor,
             prompts,
@@ -67,9 +72,9 @@ class VllmSampler:
             seeds=seeds,
             temperature=temperature,
             max_completion_length=max_completion_length,
-            max_model_len=self._settings.max_model_len,
+            max_model_len=self.settings.max_model_len,
         )
-        self._start(policy, processor, images=any(prompt.image is not None for prompt in prompts))
+        self._start(policy, processor, images=any(prompt.image is not None for prompt in prompts), began=began)
         self._engine.reset_prefix_cache()
         self._engine.reset_mm_cache()
         self._engine.llm_engine.reset_encoder_cache()
@@ -101,40 +106,40 @@ class VllmSampler:
         """See `Sampler.close`."""
         if self._engine is None:
             return
-        import torch
         from vllm.distributed import cleanup_dist_env_and_memory
 
         with captured_output():
             self._engine.llm_engine.engine_core.shutdown()
             self._engine = self._policy = None
             cleanup_dist_env_and_memory()
-        torch.set_num_threads = self._set_num_threads
+        if self._torch_threads is not None:
+            self._torch_threads()
         gc.collect()
 
-    def _start(self, policy: Path, processor: Any, images: bool) -> None:
+    def _start(self, policy: Path, processor: Any, images: bool, began: float) -> None:
         if self._engine is not None and self._policy == policy and (self._images or not images):
             return
         self.close()
-        began = time.monotonic()
-        ensure_torchvision()
         import torch
 
-        self._set_num_threads = torch.set_num_threads  # on a CPU vLLM replaces it for the whole process
         on_gpu = torch.cuda.is_available()
-        eager_cpu = not on_gpu and self._settings.enforce_eager
         self._images = self._images or images
+        self._torch_threads = _thread_restorer()
         with (
-            environment(_ENVIRONMENT | (_CPU_ENVIRONMENT if eager_cpu else {})),
+            environment(_ENVIRONMENT | ({} if on_gpu else _cpu_environment(self.settings, processor))),
             no_garbage_collection(),
             captured_output() as output,
         ):
             try:
+                if "OMP_NUM_THREADS" in os.environ:
+                    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"].partition(",")[0]))
                 self._engine = _new_engine(self._engine_arguments(policy, processor, on_gpu))
             except Exception as error:
+                self._torch_threads()
                 raise RuntimeError(
                     f"vLLM could not start on {policy}: {error}\n"
-                    "Out of memory: lower max_num_seqs or max_model_len, or on a GPU gpu_memory_utilization. Otherwise set "
-                    "VLLM_LOGGING_LEVEL=INFO, or set engine to transformers to go on without vLLM. Its last output:\n"
+                    "Out of memory: lower max_num_seqs or max_model_len, or on a GPU gpu_memory_utilization. Otherwise "
+                    "set VLLM_LOGGING_LEVEL=INFO and try again, or set engine to transformers. Its last output:\n"
                     f"{output()}"
                 ) from error
         self._policy = policy
@@ -142,7 +147,7 @@ class VllmSampler:
         self.versions = _versions()
 
     def _engine_arguments(self, policy: Path, processor: Any, on_gpu: bool) -> dict[str, Any]:
-        settings = self._settings
+        settings = self.settings
         dtype = settings.dtype if settings.dtype != "auto" else "bfloat16" if on_gpu else "float32"
         arguments: dict[str, Any] = {
             "model": str(policy),
@@ -177,8 +182,30 @@ def _new_engine(arguments: dict[str, Any]) -> Any:
     return LLM(**arguments)
 
 
+def _cpu_environment(settings: GenerationSettings, processor: Any) -> dict[str, str]:
+    variables = {}
+    if settings.enforce_eager:
+        variables["TORCHDYNAMO_DISABLE"] = "1"  # else one small function is compiled for 15 s at the first token
+    if policy_config(processor).get_text_config().hidden_size < _ONE_THREAD_WIDTH:
+        variables["OMP_NUM_THREADS"] = "1"
+    return variables
+
+
+def _thread_restorer() -> Callable[[], None]:
+    """On a CPU vLLM replaces torch.set_num_threads for the whole process: what undoes that and the number."""
+    import torch
+
+    original, threads = torch.set_num_threads, torch.get_num_threads()
+
+    def restore() -> None:
+        torch.set_num_threads = original
+        original(threads)
+
+    return restore
+
+
 def _cpu_kv_cache_bytes(settings: GenerationSettings, processor: Any, dtype: str) -> int:
-    """Room for `max_num_seqs` sequences of full length, within a share of the free memory; or what the user's variable says."""
+    """Room for `max_num_seqs` sequences of full length within a share of the free memory, or what the user has set."""
     if space := os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
         return int(space) << 30
     import psutil
@@ -208,12 +235,13 @@ def _request(processor: Any, prompt: Prompt) -> dict[str, Any]:
     return {"prompt": render(processor, prompt), "multi_modal_data": data}
 
 
-def _responses(processor: Any, key: str, seed: int, output: Any) -> list[Any]:
+def _responses(processor: Any, key: str, seed: int, output: Any) -> list[Response]:
     responses = []
     for completion in sorted(output.outputs, key=lambda completion: completion.index):
         if completion.finish_reason not in ("stop", "length"):
             raise RuntimeError(f"prompt {key}: response {completion.index} ended with {completion.finish_reason!r}")
-        logprobs = [by_id[token].logprob for token, by_id in zip(completion.token_ids, completion.logprobs, strict=True)]
+        pairs = zip(completion.token_ids, completion.logprobs, strict=True)
+        logprobs = [by_id[token].logprob for token, by_id in pairs]
         responses.append(
             make_response(
                 processor,

@@ -69,7 +69,7 @@ def _may_pass(error: BaseException) -> bool:
 
     if isinstance(error, MlflowException):
         return error.error_code in _PASSING
-    return isinstance(error, OSError)
+    return isinstance(error, ConnectionError | TimeoutError)
 
 
 def _create_sqlite(path: Path) -> None:

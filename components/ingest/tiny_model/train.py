@@ -1,0 +1,109 @@
+"""Train the tiny model from scratch on the CPU: `python -m components.ingest.tiny_model.train` (this is `make tiny-model`)."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import platform
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from components.ingest.moving_shapes.questions import ask, caption, reasoning, response
+from components.ingest.moving_shapes.scenes import random_scene
+from components.ingest.tiny_model.build import MARKUP, build_model, build_processor
+from components.ingest.tiny_model.measure import WEIGHTS, measure
+from components.ingest.tiny_model.noise import noisy_pairs
+from components.ingest.tiny_model.rows import CAPTION_PROMPT, Encoder, clean_pairs, make_pool
+from components.ingest.tiny_model.stages import Report, Stage, train_language, train_vision
+from components.shared import prompts
+
+SEED = 0
+THREADS = 2
+POOL_VIDEOS = 12_000
+CORPUS_SCENES = 3_000
+QUESTIONS_PER_VIDEO = 6
+CAPTION_SHARE = 0.1  # of the rows of the question stage
+VISION = Stage(steps=500, videos=96, rate=2e-3)
+CAPTIONS = Stage(steps=700, videos=64, rate=2e-3, final=0.3)
+QUESTIONS = Stage(steps=400, videos=16, rate=1.5e-3, final=0.1)
+NOISE = Stage(steps=200, videos=16, rate=5e-4, warmup=20)
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # mallopt(3)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse large freed blocks: giving them back and faulting them in again halves the speed of a step."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def corpus(seed: int) -> list[str]:
+    """Prompts, responses and captions for the tokenizer; the markup is left out, for it is not to be merged."""
+    rng = np.random.default_rng((seed, 0))
+    texts = ["user", "assistant", CAPTION_PROMPT]
+    for _ in range(CORPUS_SCENES):
+        scene = random_scene(rng)
+        texts.append(caption(scene))
+        for question in (*ask(scene, 10, rng), *ask(scene, 10, rng, unseen=True)):
+            texts.append(prompts.question_text(question.sample("x", "x", "train"), hint="x", given_answer="x"))
+            texts.append(response(question, question.right, reasoning(question, question.right, rng)))
+    for markup in MARKUP:
+        texts = [text.replace(markup, "\n") for text in texts]
+    return texts
+
+
+def train(folder: Path) -> None:
+    """Train all stages with a progress bar and save model and processor into `folder`."""
+    torch.manual_seed(SEED)
+    torch.set_num_threads(THREADS)
+    keep_freed_memory()
+    rng = np.random.default_rng((SEED, 2))
+    processor = build_processor(corpus(SEED))
+    model = build_model(processor)
+    encoder = Encoder(processor)
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.3f}"))  # fmt: skip
+    with Progress(*columns) as bar:
+
+        def reporter(name: str, total: int) -> Report:
+            task = bar.add_task(name, total=total, loss=float("nan"))
+            return lambda loss: bar.update(task, advance=1, loss=loss)
+
+        drawing = bar.add_task("drawing", total=POOL_VIDEOS, loss=float("nan"))
+        pool = make_pool(SEED, POOL_VIDEOS, partial(bar.advance, drawing))
+        train_vision(model, pool, VISION, rng, reporter("vision", VISION.steps))
+        for name, stage, pairs_of in (
+            ("captions", CAPTIONS, partial(clean_pairs, per_video=1, captions=1.0)),
+            ("questions", QUESTIONS, partial(clean_pairs, per_video=QUESTIONS_PER_VIDEO, captions=CAPTION_SHARE)),
+            ("noise", NOISE, partial(noisy_pairs, per_video=QUESTIONS_PER_VIDEO)),
+        ):
+            train_language(model, encoder, pool, stage, pairs_of, rng, reporter(name, stage.steps))
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors writes 0600, which another user in a container could not read
+
+
+def main() -> None:
+    """Train, measure, print the figures and write them beside the weights' folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for model and processor")
+    folder = parser.parse_args().out
+    started = time.monotonic()
+    train(folder)
+    figures = {"training_seconds": round(time.monotonic() - started), **measure(folder)}
+    (folder.parent / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    json.dump(figures, sys.stdout, indent=2)
+
+
+if __name__ == "__main__":
+    main()
