@@ -14,6 +14,9 @@ from components.shared.context import StepContext
 from components.shared.generation import Sampler
 from components.shared.ledger import Outputs
 from components.shared.progress import progress
+from components.shared.rewards.settings import RewardSettings
+from components.shared.sampling.keys import sampling_key
+from components.shared.sampling.settings import SamplingSettings
 from components.shared.schemas import PROMOTION_SPLIT, ArtifactRef
 
 
@@ -35,9 +38,10 @@ def evaluate(
     """
     started = time.monotonic()
     store, ledger = context.open_store(), context.open_ledger()
-    inputs = {"dataset": dataset.digest, "policy": policy.digest, "baseline": baseline.digest if baseline else ""}
-    asked = {"label": label, "generation": sampler.settings.model_dump(mode="json"), "engines": engine_versions()}
-    key = ledger.key("evaluation", inputs, settings.model_dump(mode="json") | asked, context.seed)
+    inputs = {"dataset": dataset, "policy": policy} | ({"baseline": baseline} if baseline else {})
+    rewards = RewardSettings(reward_funcs=("accuracy",))
+    # how questions are asked stands in EvaluationSettings: SamplingSettings is a round's, here at its defaults
+    key = sampling_key(ledger, f"evaluation-{label}", inputs, context, settings, sampler, SamplingSettings(), rewards)
     if done := ledger.finished(key):
         return done
 
