@@ -17,7 +17,7 @@ from components.shared.progress import progress
 from components.shared.rewards.settings import RewardSettings
 from components.shared.sampling.keys import sampling_key
 from components.shared.sampling.settings import SamplingSettings
-from components.shared.schemas import PROMOTION_SPLIT, ArtifactRef
+from components.shared.schemas import PROMOTION_SPLIT, ArtifactRef, Sample
 
 
 def evaluate(
@@ -61,14 +61,11 @@ def evaluate(
     with progress(f"Evaluating ({label})", total=len(samples), unit="questions") as advance:
         for start in range(0, len(samples), settings.chunk_questions):
             chunk = samples[start : start + settings.chunk_questions]
-            data = ledger.chunk(
-                key,
-                f"{start:07d}",
-                lambda chunk=chunk: answers_to_parquet(
-                    answer_questions(reader, folder, chunk, settings, sampler, context.seed)
-                ),
-            )
-            answers += answers_from_parquet(data)
+
+            def make(chunk: list[Sample] = chunk) -> bytes:
+                return answers_to_parquet(answer_questions(reader, folder, chunk, settings, sampler, context.seed))
+
+            answers += answers_from_parquet(ledger.chunk(key, f"{start:07d}", make))
             advance(len(chunk))
 
     figures = _figures(answers, before, settings, context.seed)

@@ -21,6 +21,7 @@ from components.ingest.selection import DUPLICATE, select, with_frames
 from components.ingest.settings import MOVING_SHAPES, IngestSettings
 from components.shared.context import StepContext
 from components.shared.dataset import FRAMES, QUARANTINE, REPORT, SAMPLES, write_records
+from components.shared.engines import engine_version
 from components.shared.ledger import Ledger, Outputs
 from components.shared.progress import progress
 from components.shared.sampling.artifacts import BUFFER, put_files
@@ -84,10 +85,14 @@ def ingest(settings: IngestSettings, context: StepContext) -> Outputs:
                 "state": _first_state(store),
                 "buffer": put_files(store, "buffer", {BUFFER: b""}, {"samples": 0}),
             },
-            results={**report, "first_quarantined": [item.model_dump() for item in quarantine[:_NAMED]]},
+            results={
+                **report,
+                "first_quarantined": [item.model_dump() for item in quarantine[:_NAMED]],
+                "engines": {"decord": engine_version("decord")},  # in the decode workers
+            },
             seconds=time.perf_counter() - started,
         )
-    ledger.finish(key, outputs)
+    outputs = ledger.finish(key, outputs)
     store.delete_objects(f"work/{decode_key}")
     return outputs
 

@@ -33,7 +33,7 @@ def _example(group: Group, before: Group, reader: DatasetReader) -> dict[str, ob
         "question": sample.question,
         "options": list(sample.options),
         "answer": sample.answer,
-        "augmentation": group.augmentation.model_dump(exclude={"noise_seed", "frames_digest"}),
+        "augmentation": group.augmentation.model_dump(),
         "texts": [response.text for response in group.responses[:_RESPONSES]],
         "rewards": [response.rewards for response in group.responses[:_RESPONSES]],
         "mean_reward": mean_reward(group),

@@ -22,6 +22,11 @@ def loaded_engines() -> dict[str, str]:
     return {name: _version(distributions) for name, distributions in _ENGINES.items() if name in sys.modules}
 
 
+def engine_version(name: str) -> str:
+    """The installed version of an engine that another process uses for this one."""
+    return _version(_ENGINES[name])
+
+
 def _version(distributions: tuple[str, ...]) -> str:
     for distribution in distributions:
         try:

@@ -18,7 +18,8 @@ from kfp import dsl
 from components.shared.context import StepContext
 from components.shared.images import image
 from components.shared.ledger import Outputs
-from components.shared.schemas import ArtifactRef, Record
+from components.shared.reports import StepReport, step_report
+from components.shared.schemas import ArtifactRef
 from components.shared.settings import StepSettings
 
 AnySettings = TypeVar("AnySettings", bound=StepSettings)
@@ -35,16 +36,6 @@ def write_ref(artifact: dsl.Artifact, ref: ArtifactRef) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(ref.model_dump_json(indent=1))
     artifact.metadata.update({"uri": ref.uri, "digest": ref.digest, "bytes": ref.size, **ref.metadata})
-
-
-class StepReport(Record):
-    """What a step reported: its plain results and the seconds it took, of which engine start-up."""
-
-    step: str
-    round: int
-    results: dict[str, Any]
-    seconds: float
-    startup_seconds: float
 
 
 def read_reports(artifact: dsl.Artifact) -> list[StepReport]:
@@ -116,8 +107,7 @@ class StepFace:
             for name, value in scalars(outputs.results).items():
                 metrics.log_metric(name, value)
             track_step(self.context, step, outputs)
-            report = StepReport(step=step, round=self.context.round, **outputs.model_dump(exclude={"artifacts"}))
-            written.append(report)
+            written.append(step_report(step, self.context.round, outputs))
         if reports is not None:
             Path(reports.path).parent.mkdir(parents=True, exist_ok=True)
             Path(reports.path).write_text(json.dumps([item.model_dump(mode="json") for item in written]))

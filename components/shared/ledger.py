@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 import components
+from components.shared.engines import loaded_engines
 from components.shared.files import sha256_bytes, sha256_file
 from components.shared.schemas import ArtifactRef
 from components.shared.store import Store
@@ -53,7 +54,10 @@ class Ledger:
         return Outputs.model_validate_json(raw) if raw else None
 
     def finish(self, key: str, outputs: Outputs) -> Outputs:
-        """Record the work as finished and drop its chunks."""
+        """Record the work as finished, with the versions of the engines that this process used, and drop its chunks."""
+        known = outputs.results.get("engines")
+        engines = {**loaded_engines(), **(known if isinstance(known, dict) else {})}
+        outputs = outputs.model_copy(update={"results": {**outputs.results, "engines": engines}})
         self.store.write_object(f"ledger/{key}.json", outputs.model_dump_json(indent=1).encode())
         self.store.delete_objects(f"work/{key}")
         return outputs

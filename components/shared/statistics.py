@@ -90,7 +90,7 @@ def _bootstrap(
 
 
 def _cluster_sums(values: ArrayLike, index: NDArray[np.intp], count: int) -> NDArray[np.float64]:
-    return np.bincount(index, weights=np.asarray(values, dtype=np.float64), minlength=count)
+    return np.bincount(index, np.asarray(values, dtype=np.float64), count).astype(np.float64)
 
 
 def _difference(tops: list[NDArray[np.float64]], bottoms: list[NDArray[np.float64]]) -> NDArray[np.float64]:

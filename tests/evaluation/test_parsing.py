@@ -63,9 +63,7 @@ def test_what_earns_accuracy_was_read(task: str) -> None:
 
 def test_the_mean_of_ious_is_called_so() -> None:
     def answered(task: str) -> Answered:
-        return Answered(
-            sample_id="q", video="v", level="L1", kind="k", task=task, question="?", answer="A", sampled=()
-        )
+        return Answered(sample_id="q", video="v", level="L1", kind="k", task=task, question="?", answer="A", sampled=())
 
     assert metric_name([answered("temporal_grounding")]) == "mIoU"
     assert metric_name([answered("multiple_choice"), answered("ocr")]) == "accuracy"

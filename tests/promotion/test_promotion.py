@@ -149,13 +149,13 @@ def test_a_held_out_level_may_lose_two_points_and_no_more(
     before = answers("promotion", [1] * 20) + answers("L2", [2] * 20)
     after = answers("promotion", [3] * 20) + answers("L2", [1] * lost + [2] * (20 - lost))
     verdict = judge(after, before, before, settings, seed=0, rival="the base policy")
-    assert [text.startswith(f"L2: accuracy -{1.25 * lost:.1f} points") for text in verdict.objections] == [True] * objects
+    assert [text.startswith(f"L2: accuracy -{1.25 * lost:.1f} points") for text in verdict.objections] == [
+        True
+    ] * objects
 
 
 def test_one_video_is_no_evidence(settings: PromotionSettings) -> None:
-    verdict = judge(
-        answers("promotion", [4]), answers("promotion", [0]), [], settings, seed=0, rival="the base policy"
-    )
+    verdict = judge(answers("promotion", [4]), answers("promotion", [0]), [], settings, seed=0, rival="the base policy")
     assert "fewer than two videos" in verdict.objections[0]
 
 
@@ -195,7 +195,11 @@ def test_a_champion_that_changed_during_the_run_is_not_overwritten(
 
 
 def test_a_rerun_after_a_kill_at_any_point_registers_nothing_twice_and_says_the_same(
-    scores: Scores, settings: PromotionSettings, context: StepContext, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    scores: Scores,
+    settings: PromotionSettings,
+    context: StepContext,
+    client: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def killed(*arguments: object) -> str:
         raise KeyboardInterrupt
@@ -261,7 +265,9 @@ def test_scores_over_other_questions_are_refused(settings: PromotionSettings) ->
         judge(answers("promotion", [1] * 3), answers("promotion", [1] * 4), [], settings, seed=0, rival="the base")
 
 
-def test_a_version_that_others_registered_is_no_champion_to_start_from(context: StepContext, client: MlflowClient) -> None:
+def test_a_version_that_others_registered_is_no_champion_to_start_from(
+    context: StepContext, client: MlflowClient
+) -> None:
     client.create_registered_model("foreign")
     client.create_model_version("foreign", "s3://bucket/model")
     client.set_registered_model_alias("foreign", "champion", "1")

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def wait_for(condition, seconds: float) -> bool:
 
 
 def pids_in(path: Path, count: int = 2) -> list[int]:
-    assert wait_for(lambda: path.is_file() and len(path.read_text().split()) == count, 20)
+    assert wait_for(lambda: path.is_file() and len(path.read_text().split()) == count, 60)
     return [int(pid) for pid in path.read_text().split()]
 
 
@@ -59,15 +60,20 @@ def test_an_exception_in_the_waiting_parent_kills_the_tree(tmp_path):
     def interrupt(_number, _frame):
         raise TimeoutError
 
+    def interrupt_once_started():
+        pids_in(tmp_path / "pids")
+        os.kill(os.getpid(), signal.SIGALRM)
+
     previous = signal.signal(signal.SIGALRM, interrupt)
+    watcher = threading.Thread(target=interrupt_once_started)
+    watcher.start()
     try:
-        signal.setitimer(signal.ITIMER_REAL, 2.0)
         with pytest.raises(TimeoutError):
             run_child(
                 [sys.executable, "-c", CHILD, str(tmp_path / "pids"), "120"], env=os.environ, log=tmp_path / "log"
             )
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        watcher.join()
         signal.signal(signal.SIGALRM, previous)
     assert not any(map(runs, pids_in(tmp_path / "pids")))
 

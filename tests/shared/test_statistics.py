@@ -65,7 +65,7 @@ def test_the_standard_error_of_a_mean_is_the_formulas() -> None:
 
 
 def test_intervals_of_clustered_answers_cover_the_truth_as_often_as_promised() -> None:
-    """400 simulated evaluations of 60 videos with 4 questions each, whose difficulty the video sets: 95 % +- 4 points."""
+    """400 simulated evaluations of 60 videos with 4 questions each, as hard as the video: 95 % +- 4 points."""
     source, covered = rng(5), 0
     clusters = np.repeat(np.arange(60), 4).astype(str)
     for _ in range(400):

@@ -51,7 +51,9 @@ def history(client: MlflowClient, run_id: str, name: str) -> list[tuple[int, flo
     return [(metric.step, metric.value) for metric in client.get_metric_history(run_id, name)]
 
 
-def test_a_rerun_of_the_same_name_adopts_the_run_and_sets_it_running(context: StepContext, client: MlflowClient) -> None:
+def test_a_rerun_of_the_same_name_adopts_the_run_and_sets_it_running(
+    context: StepContext, client: MlflowClient
+) -> None:
     first = start_parent(context, {"training": {"beta": 0.1}})
     finish_parent(context, "FAILED")
     assert client.get_run(first).info.status == "FAILED"
@@ -105,7 +107,9 @@ def test_a_series_longer_than_mlflows_batch_arrives_whole(context: StepContext, 
     assert len(history(client, run.run_id, "loss")) == len(history(client, run.run_id, "kl")) == 700
 
 
-def test_only_finite_numbers_are_logged_and_what_is_not_finite_is_named(context: StepContext, client: MlflowClient) -> None:
+def test_only_finite_numbers_are_logged_and_what_is_not_finite_is_named(
+    context: StepContext, client: MlflowClient
+) -> None:
     row = {"step": 0, "loss": float("nan"), "note": "text", "clip_ratio/high@k": 0.5, "promoted": True, "low": None}
     with pytest.warns(TrackingWarning, match=r"\['loss'\]"), step_run(context, "training") as run:
         log_series(run, [row])
@@ -136,7 +140,9 @@ def test_names_that_were_made_legal_are_taken(context: StepContext, client: Mlfl
     assert len(client.get_run(run.run_id).data.metrics) == len(names)
 
 
-def test_settings_are_flat_cut_at_mlflows_length_and_more_than_a_batch(context: StepContext, client: MlflowClient) -> None:
+def test_settings_are_flat_cut_at_mlflows_length_and_more_than_a_batch(
+    context: StepContext, client: MlflowClient
+) -> None:
     settings = {"rewards": {"reward_funcs": ["format", "accuracy"]}, "long": "x" * 7000}
     settings |= {f"field_{index}": index for index in range(150)}
     run = parent_run(context)

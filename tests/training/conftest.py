@@ -1,4 +1,4 @@
-"""A tiny random Qwen2.5-VL with its real processor, a small dataset, and groups of made-up responses with real log-probs."""
+"""A tiny random Qwen2.5-VL with its real processor, and the training step's inputs in a store."""
 
 from __future__ import annotations
 
@@ -6,24 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from components.shared.context import StepContext
-from components.shared.dataset import FRAMES, QUARANTINE, REPORT, SAMPLES, add_noise, frames_digest, write_records
-from components.shared.groups import groups_to_parquet
-from components.shared.policy_inputs import load_processor, prompt_token_ids
-from components.shared.sampling.artifacts import GROUPS, put_files
-from components.shared.schemas import ArtifactRef, Augmentation, Frames, Group, Response, Sample
-from components.shared.store import Store
-
-ANSWERS = (
-    "<think>It moves to the left.</think><answer>A</answer>",
-    "<think>The red square is above the circle. It is red.</think><answer>B</answer>",
-    "<answer>C</answer>",
-    "It is the blue one, I think.",
-)
-HINT = "The square is red"
+from tests.training_fixtures import ANSWERS, HINT, stored_inputs
 
 
 @pytest.fixture(scope="session")
@@ -40,101 +26,6 @@ def policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
-
-
-def write_dataset(folder: Path, count: int) -> dict[str, Sample]:
-    """A dataset as ingest leaves it, with 4 random frames of 56 x 56 a sample at 2 frames a second."""
-    rng = np.random.default_rng(0)
-    (folder / "frames").mkdir(parents=True)
-    samples, records = {}, []
-    for index in range(count):
-        sample = Sample(
-            id=f"s{index:02d}",
-            video=f"v{index:02d}",
-            question="What color is the square?" + " Look twice." * (index % 3),
-            options=("red", "green", "blue"),
-            answer="B",
-            task="multiple_choice",
-        )
-        frames = rng.integers(0, 256, (4, 56, 56, 3), dtype=np.uint8)
-        file = f"frames/{index}.npy"
-        np.save(folder / file, frames)
-        samples[sample.id] = sample
-        records.append(
-            Frames(
-                video=sample.video,
-                file=file,
-                timestamps=(0.0, 0.5, 1.0, 1.5),
-                fps=2.0,
-                duration=2.0,
-                height=56,
-                width=56,
-                digest=frames_digest(frames),
-            )
-        )
-    write_records(folder / SAMPLES, samples.values())
-    write_records(folder / FRAMES, records)
-    write_records(folder / QUARANTINE, [])
-    (folder / REPORT).write_text("{}")
-    return samples
-
-
-def make_group(
-    dataset: Path, policy: Path, sample_id: str, *, responses: int = 4, kind: str = "none", equal: bool = False
-) -> Group:
-    """A group whose responses have different lengths and rewards, under a hint or noise if `kind` says so."""
-    from components.shared.dataset import DatasetReader
-    from components.training.prepare import group_prompt
-
-    reader, processor = DatasetReader(dataset), load_processor(policy)
-    augmentation = Augmentation()
-    if kind == "hint":
-        augmentation = Augmentation(kind="hint", level=0.5, hint=HINT)
-    if kind == "noise":
-        frames = add_noise(reader.frames(reader.sample(sample_id).video), 20.0, 7)
-        augmentation = Augmentation(kind="noise", level=20.0, noise_seed=7, frames_digest=frames_digest(frames))
-    rng = np.random.default_rng(int(sample_id[1:]))
-    made = []
-    for index in range(responses):
-        text = ANSWERS[(index + int(sample_id[1:])) % len(ANSWERS)]
-        ids = tuple(processor.tokenizer(text + "<|im_end|>")["input_ids"])[index % 2 :]
-        made.append(
-            Response(
-                index=index,
-                seed=index,
-                token_ids=ids,
-                text=text,
-                logprobs=tuple(float(x) for x in -rng.random(len(ids))),
-                finish_reason="length" if index == responses - 1 else "stop",
-                rewards={"accuracy": 0.0},
-                reward=1.0 if equal else float(rng.integers(0, 3)) + index % 2,
-            )
-        )
-    draft = Group(sample_id=sample_id, round=1, augmentation=augmentation, prompt_token_ids=(), responses=tuple(made))
-    ids = prompt_token_ids(processor, group_prompt(draft, reader))
-    return draft.model_copy(update={"prompt_token_ids": ids})
-
-
-def stored_inputs(store: Store, root: Path, policy: Path, groups: int, responses: int = 4) -> dict[str, ArtifactRef]:
-    """The artifacts that the training step takes, in `store`; every third group hinted, every third noised."""
-    import shutil
-
-    dataset = root / "dataset"
-    write_dataset(dataset, groups)
-    kinds = ("none", "hint", "noise")
-    made = [
-        make_group(dataset, policy, f"s{i:02d}", responses=responses, kind=kinds[i % 3], equal=i == 4) for i in range(groups)
-    ]
-    copied = root / "policy"
-    shutil.copytree(policy, copied)
-    policy_ref = store.put(copied, "policy", {"model": "tiny"})
-    return {
-        "dataset": store.put(dataset, "dataset"),
-        "policy": policy_ref,
-        "reference": policy_ref,
-        "groups": put_files(store, "groups", {GROUPS: groups_to_parquet(made)}),
-        "state": put_files(store, "state", {"progress.json": b"{}"}, {"stop_reason": ""}),
-    }
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -15,6 +15,7 @@ from components.training.state import RoundSummary, stop_reason
 lengths = st.lists(st.integers(1, 5000), min_size=1, max_size=40)
 
 
+@settings(deadline=None)
 @given(lengths, st.integers(1, 9), st.integers(1, 4), st.integers(1, 5))
 def test_every_group_is_dealt_out_once_and_ranks_stay_in_step(
     tokens: list[int], steps: int, world_size: int, size: int

@@ -16,7 +16,9 @@ from components.training.objectives.reg_grpo import log_ratios, reg_grpo
 from components.training.settings import TrainingSettings
 
 
-def made(rho: torch.Tensor, rewards: torch.Tensor, std_floor: float, responses: torch.Tensor | None = None) -> LossInputs:
+def made(
+    rho: torch.Tensor, rewards: torch.Tensor, std_floor: float, responses: torch.Tensor | None = None
+) -> LossInputs:
     """Groups whose responses have one token each, so that a token's log-ratio is rho."""
     taking_part = torch.ones_like(rewards, dtype=torch.bool) if responses is None else responses
     logprobs = (rho - 2.0)[..., None]

@@ -1,7 +1,7 @@
 """Scenes to questions, answers, and the reasoning that a good answer would give.
 
-The reasoning is for pretraining only: a glance at the subject, wrong alternatives that are ruled out, the conclusion. It
-names the right answer nowhere before the conclusion, so that any earlier cut of it is a hint that does not tell.
+The reasoning is for pretraining only: a glance at the subject, wrong alternatives that are ruled out, the conclusion.
+It names the right answer nowhere before the conclusion, so that any earlier cut of it is a hint that does not tell.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from components.ingest.moving_shapes.scenes import (
 from components.shared.prompts import option_letter
 from components.shared.schemas import Sample, Span, Task
 
-MAX_OPTIONS = 4
 MAX_COUNT = 3
 
 
@@ -95,14 +94,10 @@ def response(question: Question, concluded: str, sentences: Sequence[str]) -> st
     return f"<think>{' '.join(sentences)}</think><answer>{question.answer_of(concluded)}</answer>"
 
 
-def _options(right: str, alternatives: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
-    wrong = [a for a in alternatives if a != right]
-    chosen = [right, *(wrong[i] for i in rng.permutation(len(wrong))[: MAX_OPTIONS - 1])]
-    return tuple(chosen[i] for i in rng.permutation(len(chosen)))
-
-
-def _choice(kind: str, subject: str, text: str, right: str, alternatives: Sequence[str], glance: str, rng) -> Question:
-    return Question(kind, subject, text, "multiple_choice", right, glance, _options(right, alternatives, rng))
+def _choice(kind: str, subject: str, text: str, right: str, options: Sequence[str], glance: str) -> Question:
+    # The options of a kind keep their order: finding a word's letter in shuffled ones took the tiny model far longer to
+    # learn than everything that it has to see.
+    return Question(kind, subject, text, "multiple_choice", right, glance, tuple(options))
 
 
 def _pick(items: Sequence[MovingShape], rng: np.random.Generator) -> MovingShape | None:
@@ -123,49 +118,48 @@ def _extreme(scene: Scene, last: bool) -> MovingShape | None:
 
 def _color(scene, rng):
     item = _pick(scene.shapes, rng)
-    return _choice("color", item.shape, f"What color is the {item.shape}?", item.color, COLORS, f"the {item.shape}", rng)
+    return _choice("color", item.shape, f"What color is the {item.shape}?", item.color, COLORS, f"the {item.shape}")
 
 
 def _shape(scene, rng):
     item = _pick(_unique_colors(scene), rng)
     if item:
-        return _choice("shape", item.color, f"Which shape is {item.color}?", item.shape, SHAPES, f"the {item.color} one", rng)
+        text = f"Which shape is {item.color}?"
+        return _choice("shape", item.color, text, item.shape, SHAPES, f"the {item.color} one")
 
 
-def _position(kind, item, place, name, subject, rng):
+def _position(kind, place, name):
     text = f"Where does the {name} {kind}?"
-    return place and _choice(kind, subject, text, place, POSITIONS, f"the {name}", rng)
+    return place and _choice(kind, name, text, place, POSITIONS, f"the {name}")
 
 
 def _start(scene, rng):
     item = _pick(scene.shapes, rng)
-    return _position("start", item, quadrant(item.x, item.y), item.shape, item.shape, rng)
+    return _position("start", quadrant(item.x, item.y), item.shape)
 
 
 def _end(scene, rng):
     item = _pick(scene.shapes, rng)
-    return _position("end", item, quadrant(*item.center(item.disappears)), item.shape, item.shape, rng)
+    return _position("end", quadrant(*item.center(item.disappears)), item.shape)
 
 
 def _direction(scene, rng):
     item = _pick([s for s in scene.shapes if s.speed != "still"], rng)
     if item:
         text = f"Which way does the {item.shape} move?"
-        return _choice("direction", item.shape, text, item.direction, tuple(DIRECTIONS), f"the {item.shape}", rng)
+        return _choice("direction", item.shape, text, item.direction, tuple(DIRECTIONS), f"the {item.shape}")
 
 
 def _speed(scene, rng):
     item = _pick(scene.shapes, rng)
     text = f"How fast is the {item.shape}?"
-    return _choice("speed", item.shape, text, item.speed, tuple(SPEEDS), f"the {item.shape}", rng)
+    return _choice("speed", item.shape, text, item.speed, tuple(SPEEDS), f"the {item.shape}")
 
 
 def _first(scene, rng):
     item = _extreme(scene, last=False)
     if item:
-        text, names = "Which shape appears first?", [s.shape for s in scene.shapes]
-        question = _choice("first", "", text, item.shape, names, "the beginning", rng)
-        return Question(**{**vars(question), "subject": question.options[0]})
+        return _choice("first", "", "Which shape appears first?", item.shape, SHAPES, "the beginning")
 
 
 def _count(scene, rng):
@@ -196,15 +190,14 @@ def _visible(scene, rng):
 def _last(scene, rng):
     item = _extreme(scene, last=True)
     if item:
-        names = [s.shape for s in scene.shapes]
-        return _choice("last", "", "Which shape appears last?", item.shape, names, "the end", rng)
+        return _choice("last", "", "Which shape appears last?", item.shape, SHAPES, "the end")
 
 
 def _first_color(scene, rng):
     item = _extreme(scene, last=False)
     if item:
         text = "What color is the shape that appears first?"
-        return _choice("first color", "", text, item.color, COLORS, "the beginning", rng)
+        return _choice("first color", "", text, item.color, COLORS, "the beginning")
 
 
 def _color_direction(scene, rng):
@@ -212,7 +205,7 @@ def _color_direction(scene, rng):
     if item:
         text = f"Which way does the {item.color} shape move?"
         name = f"the {item.color} shape"
-        return _choice("color direction", item.color, text, item.direction, tuple(DIRECTIONS), name, rng)
+        return _choice("color direction", item.color, text, item.direction, tuple(DIRECTIONS), name)
 
 
 def _color_start(scene, rng):
@@ -220,7 +213,7 @@ def _color_start(scene, rng):
     if item:
         text = f"Where does the {item.color} shape start?"
         right = quadrant(item.x, item.y)
-        return _choice("color start", item.color, text, right, POSITIONS, f"the {item.color} shape", rng)
+        return _choice("color start", item.color, text, right, POSITIONS, f"the {item.color} shape")
 
 
 def _color_visible(scene, rng):

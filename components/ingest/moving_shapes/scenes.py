@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 SHAPES = ("circle", "square", "triangle", "cross")
-COLORS = ("red", "green", "blue", "yellow", "purple", "white")
+COLORS = ("red", "green", "blue", "yellow")
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 SPEEDS = {"still": 0.0, "slow": 0.045, "fast": 0.11}  # frame sides a second
 POSITIONS = ("top left", "top right", "bottom left", "bottom right")
@@ -74,13 +74,13 @@ class Scene:
 
 
 _SHADES = {
-    "plain": ((205, 50, 50), (50, 170, 70), (60, 85, 210), (215, 200, 60), (165, 65, 190), (225, 225, 225)),
-    "other": ((225, 85, 45), (25, 130, 85), (40, 120, 225), (235, 175, 25), (205, 60, 160), (250, 240, 220)),
+    "plain": ((205, 50, 50), (50, 170, 70), (60, 85, 210), (215, 200, 60)),
+    "other": ((225, 85, 45), (25, 130, 85), (40, 120, 225), (235, 175, 25)),
 }
 
 
 def random_look(rng: np.random.Generator, name: LookName) -> Look:
-    """A look of the family `name`: `plain` is dark grey; `other` has coloured gradients, other shades and sizes, and noise."""
+    """A look of the family `name`: `plain` is dark grey; `other` has gradients, other shades, sizes and noise."""
     jitter = rng.integers(-12, 13, (len(COLORS), 3))
     shades = tuple(tuple(int(v) for v in np.clip(row, 0, 255)) for row in np.array(_SHADES[name]) + jitter)
     if name == "plain":

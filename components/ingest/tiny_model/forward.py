@@ -1,4 +1,4 @@
-"""The tiny model's forward for many videos at once: the same numbers as transformers gives, without its loop per window.
+"""The tiny model's forward for many videos at once: the numbers that transformers gives, without its loop per window.
 
 Shapes: B videos, T = 4 temporal steps of two frames, P = 16 patches a step, V = 16 video tokens, R rows, L tokens.
 """
@@ -67,7 +67,9 @@ def positions(before: int, length: int, seconds_a_step: float, tokens_per_second
     return torch.cat((torch.arange(before).expand(3, -1), video, rest.expand(3, -1)), 1)
 
 
-def hidden_states(model: torch.nn.Module, ids_RL: Tensor, video_RVD: Tensor, before: int, positions_3RL: Tensor) -> Tensor:
+def hidden_states(
+    model: torch.nn.Module, ids_RL: Tensor, video_RVD: Tensor, before: int, positions_3RL: Tensor
+) -> Tensor:
     """The language model's last hidden states (R, L, hidden) for right-padded rows with the video at `before`."""
     embedded = model.model.language_model.embed_tokens(ids_RL)
     embedded = torch.cat((embedded[:, :before], video_RVD, embedded[:, before + video_RVD.shape[1] :]), 1)

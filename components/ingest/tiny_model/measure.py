@@ -136,7 +136,7 @@ def measure(folder: Path = WEIGHTS, count: int = 240) -> dict[str, Any]:
     items = fresh_items(count)
     plain = _table(items, sampler(_requests(processor, items), SAMPLES))
     greedy = _table(items, sampler(_requests(processor, items), 1, greedy=True))
-    accuracy, reward = plain[..., 1].mean(1), plain[..., 2]
+    accuracy, best, reward = plain[..., 1].mean(1), greedy[:, 0, 1], plain[..., 2]
     hard = [item for item, mean in zip(items, reward.mean(1), strict=True) if mean < reward.mean()]
     easy = [item for item, mean in zip(items, reward.mean(1), strict=True) if mean >= reward.mean()]
     before = plain[reward.mean(1) < reward.mean(), :, 1].mean()
@@ -151,12 +151,12 @@ def measure(folder: Path = WEIGHTS, count: int = 240) -> dict[str, Any]:
         "questions": count,
         "format": round(float(plain[..., 0].mean()), 3),
         "accuracy_sampled": round(float(accuracy.mean()), 3),
-        "accuracy_greedy": round(float(greedy[..., 1].mean()), 3),
+        "accuracy_greedy": round(float(best.mean()), 3),
         "reward_mean": round(float(reward.mean()), 3),
         "all_equal_share": round(float(np.mean(reward.max(1) - reward.min(1) < 1e-6)), 3),
         "right_of_8_histogram": np.bincount(plain[..., 1].sum(1).astype(int), minlength=SAMPLES + 1).tolist(),
         "by_kind": {
-            kind: {"sampled": round(float(accuracy[rows].mean()), 3), "greedy": round(float(greedy[rows, :, 1].mean()), 3)}
+            kind: {name: round(float(of[rows].mean()), 3) for name, of in (("sampled", accuracy), ("greedy", best))}
             for kind, rows in sorted(kinds.items())
         },
         "hard_questions": len(hard),

@@ -22,6 +22,8 @@ VIDEO_TOKENS = 16
 FPS = (8, 10, 12)
 CAPTION_PROMPT = "Describe the video."
 PAD = "<|video_pad|>"
+
+Pairs = list[tuple[str, str, int]]  # the user's text, the response, which of the step's videos
 BRIEF_SHARE = 0.4  # of right responses rule nothing out: the conclusion then has to come from the video alone
 GIVEN_SHARE, HINT_SHARE = 0.08, 0.08
 
@@ -90,22 +92,48 @@ class Rows:
 
     ids_RL: Tensor
     labels_RL: Tensor
+    weights_RL: Tensor  # of each label in the loss
     positions_3RL: Tensor
     video: Tensor
 
 
-def pad_rows(encoder: Encoder, pairs: list[tuple[str, str, int]], after_maximum: bool) -> Rows:
+@dataclass(frozen=True)
+class Emphasis:
+    """Weights in the loss of the tokens that decide: without them they drown among tokens that are easy to tell."""
+
+    conclusion: float = 1.0  # between "it is" and </think>
+    answer: float = 1.0  # inside <answer> </answer>
+
+
+def _weights(tokens: list[str], emphasis: Emphasis) -> list[float]:
+    weights, current = [], 1.0
+    for token in tokens:
+        if token in ("</think>", "</answer>"):
+            current = 1.0
+        weights.append(current)
+        if token == "Ġis":
+            current = emphasis.conclusion
+        if token == "<answer>":
+            current = emphasis.answer
+    return weights
+
+
+def pad_rows(encoder: Encoder, pairs: Pairs, after_maximum: bool, emphasis: Emphasis | None = None) -> Rows:
     """Rows of (question text, response, video index)."""
     prompt_ids = encoder.prompts([p[0] for p in pairs])
     response_ids = encoder.responses([p[1] for p in pairs])
     length = max(len(p) + len(r) for p, r in zip(prompt_ids, response_ids, strict=True))
     ids = torch.zeros(len(pairs), length, dtype=torch.long)
-    labels = torch.full_like(ids, -100)
+    labels, weights = torch.full_like(ids, -100), torch.zeros(len(pairs), length)
     for row, (prompt, answer) in enumerate(zip(prompt_ids, response_ids, strict=True)):
-        ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
-        labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
+        tokens = encoder.tokenizer.convert_ids_to_tokens(answer)
+        there = slice(len(prompt), len(prompt) + len(answer))
+        ids[row, : there.stop] = torch.tensor(prompt + answer)
+        labels[row, there] = torch.tensor(answer)
+        weights[row, there] = torch.tensor(_weights(tokens, emphasis or Emphasis()))
     where = forward.positions(encoder.before, length, 2.0, 1, after_maximum)
-    return Rows(ids, labels, where[:, None].expand(-1, len(pairs), -1), torch.tensor([p[2] for p in pairs]))
+    videos = torch.tensor([p[2] for p in pairs])
+    return Rows(ids, labels, weights, where[:, None].expand(-1, len(pairs), -1), videos)
 
 
 def clean_pair(question: Question, rng: np.random.Generator) -> tuple[str, str]:
@@ -123,9 +151,7 @@ def clean_pair(question: Question, rng: np.random.Generator) -> tuple[str, str]:
     return prompts.question_text(sample, hint, given), response(question, question.right, sentences)
 
 
-def clean_pairs(
-    scenes: list[Scene], rng: np.random.Generator, per_video: int, captions: float
-) -> list[tuple[str, str, int]]:
+def clean_pairs(scenes: list[Scene], rng: np.random.Generator, per_video: int, captions: float) -> Pairs:
     """`per_video` rows for each scene, at most one of them a dense caption: a share `captions` of all rows."""
     pairs = []
     for index, scene in enumerate(scenes):

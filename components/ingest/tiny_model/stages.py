@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from components.ingest.moving_shapes.scenes import COLORS, SHAPES, Scene
 from components.ingest.tiny_model import forward
-from components.ingest.tiny_model.rows import Encoder, Pool, Rows, cell_labels, pad_rows
+from components.ingest.tiny_model.rows import Emphasis, Encoder, Pairs, Pool, Rows, cell_labels, pad_rows
 
-Pairs = list[tuple[str, str, int]]
 Report = Callable[[float], None]  # takes the step's loss
 
 
@@ -29,6 +28,7 @@ class Stage:
     warmup: int = 50
     final: float = 0.05  # of `rate`
     weight_decay: float = 0.01
+    emphasis: Emphasis = Emphasis()
 
     def scale(self, step: int) -> float:
         """The factor on `rate` at `step`."""
@@ -74,11 +74,12 @@ def train_vision(model: nn.Module, pool: Pool, stage: Stage, rng: np.random.Gene
 
 
 def language_loss(model: nn.Module, encoder: Encoder, rows: Rows, features_BVD: Tensor) -> Tensor:
-    """Mean cross-entropy over the response tokens of `rows`."""
+    """Weighted mean cross-entropy over the response tokens of `rows`."""
     hidden = forward.hidden_states(model, rows.ids_RL, features_BVD[rows.video], encoder.before, rows.positions_3RL)
     target = rows.labels_RL[:, 1:]
     logits = model.lm_head(hidden[:, :-1][target >= 0])
-    return F.cross_entropy(logits, target[target >= 0])
+    weights = rows.weights_RL[:, 1:][target >= 0]
+    return (F.cross_entropy(logits, target[target >= 0], reduction="none") * weights).sum() / weights.sum()
 
 
 def train_language(
@@ -97,7 +98,8 @@ def train_language(
         pairs = sorted(pairs_of(scenes, rng), key=lambda p: len(p[0]) + len(p[1]))
         features = forward.video_features(model.model.visual, pixels)
         half = len(pairs) // 2
-        parts = [pad_rows(encoder, part, bool(rng.integers(2))) for part in (pairs[:half], pairs[half:])]
+        halves = (pairs[:half], pairs[half:])
+        parts = [pad_rows(encoder, part, bool(rng.integers(2)), stage.emphasis) for part in halves]
         return torch.stack([language_loss(model, encoder, part, features) for part in parts]).mean()
 
     _run(stage, list(model.parameters()), loss_of, report)

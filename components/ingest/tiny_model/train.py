@@ -1,4 +1,4 @@
-"""Train the tiny model from scratch on the CPU: `python -m components.ingest.tiny_model.train` (this is `make tiny-model`)."""
+"""Train the tiny model from scratch on the CPU: `python -m components.ingest.tiny_model.train` or `make tiny-model`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ from components.ingest.moving_shapes.scenes import random_scene
 from components.ingest.tiny_model.build import MARKUP, build_model, build_processor
 from components.ingest.tiny_model.measure import WEIGHTS, measure
 from components.ingest.tiny_model.noise import noisy_pairs
-from components.ingest.tiny_model.rows import CAPTION_PROMPT, Encoder, clean_pairs, make_pool
+from components.ingest.tiny_model.rows import (
+    CAPTION_PROMPT,
+    Emphasis,
+    Encoder,
+    clean_pairs,
+    make_pool,
+)
 from components.ingest.tiny_model.stages import Report, Stage, train_language, train_vision
 from components.shared import prompts
 
@@ -29,10 +35,10 @@ THREADS = 2
 POOL_VIDEOS = 12_000
 CORPUS_SCENES = 3_000
 QUESTIONS_PER_VIDEO = 6
-CAPTION_SHARE = 0.1  # of the rows of the question stage
+CAPTION_SHARE = 0.15  # of the rows of the question stage
 VISION = Stage(steps=500, videos=96, rate=2e-3)
-CAPTIONS = Stage(steps=700, videos=64, rate=2e-3, final=0.3)
-QUESTIONS = Stage(steps=400, videos=16, rate=1.5e-3, final=0.1)
+CAPTIONS = Stage(steps=1200, videos=64, rate=2e-3, final=0.3)
+QUESTIONS = Stage(steps=450, videos=16, rate=1.5e-3, final=0.05, emphasis=Emphasis(4, 4))
 NOISE = Stage(steps=200, videos=16, rate=5e-4, warmup=20)
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # mallopt(3)
 

@@ -65,9 +65,9 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Make imports of many modules cheaper: nothing is collected meanwhile, and what exists is left alone.
+    """Make imports of many modules cheaper: nothing is collected meanwhile, and what exists is left alone for good.
 
-    It saves about 2 of 12 seconds when vLLM starts, which calls gc.collect() several times.
+    It saves about 2 of 11 seconds when vLLM starts, which calls gc.collect() several times and freezes the heap itself.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -75,6 +75,5 @@ def no_garbage_collection() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.unfreeze()
         if enabled:
             gc.enable()

@@ -114,6 +114,7 @@ class VllmSampler:
             cleanup_dist_env_and_memory()
         if self._torch_threads is not None:
             self._torch_threads()
+        gc.unfreeze()  # the engine is full of cycles, and vLLM froze them
         gc.collect()
 
     def _start(self, policy: Path, processor: Any, images: bool, began: float) -> None:

@@ -22,6 +22,7 @@ Result = TypeVar("Result")
 
 _ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # MLflow and alembic print to the terminal otherwise
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # its own 7 retries keep a step waiting for minutes when a server is gone
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any
+from typing import Any, SupportsFloat, TypeGuard
 
 BATCH_METRICS, BATCH_PARAMS = 1000, 100  # most in one call
 _NAME_LENGTH, _PARAM_LENGTH = 250, 6000  # characters
@@ -23,7 +23,7 @@ def legal_name(name: str) -> str:
     return "/".join(parts)[:_NAME_LENGTH].rstrip("/") or "_"
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[SupportsFloat]:
     """Whether a value can be a metric: any real number, booleans as 0 and 1, no text."""
     return isinstance(value, Real)
 
