@@ -14,6 +14,7 @@ from components.shared.policy_inputs import (
     eos_token_ids,
     load_processor,
     mrope_positions,
+    policy_config,
     prompt_token_ids,
     render,
 )
@@ -76,7 +77,8 @@ def test_text_after_the_video_goes_on_after_its_last_temporal_position() -> None
     inputs = encode_prompt(processor, make_prompt(fps=0.5))
     video = (inputs.mm_token_type_ids == 2).nonzero().flatten()
     start = int(video[0])
-    last = start + 3 * 4 * 2  # tokens_per_second is 2 in the tiny model, as in Qwen2.5-VL
+    per_second = policy_config(processor).vision_config.tokens_per_second
+    last = start + 3 * 4 * per_second  # the fourth patch starts after three of 2 / 0.5 = 4 seconds
     assert int(inputs.position_ids[0, video[-1]]) == last
     assert inputs.position_ids[:, int(video[-1]) + 1].tolist() == [last + 1] * 3
     assert inputs.next_position == last + 1 + len(inputs.input_ids) - 1 - int(video[-1])
