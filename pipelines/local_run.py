@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import threading
@@ -26,6 +27,10 @@ _QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "VLLM_NO_USAGE_STATS": "1",
 }
+
+
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Failed|Refused|Interrupt|Figure|Unusable)\b")
+_TOLD_LINES = 40
 
 
 class RunFailed(RuntimeError):
@@ -66,22 +71,18 @@ def run_locally(folder: RunFolder, settings: RunSettings, console: Console) -> N
 
 
 def failure(log: Path) -> str:
-    """The error that a run's log ends with: the last exception that a task printed, else its last lines."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    task = next((line for line in reversed(lines) if "Inner task failed" in line or "finished with status" in line), "")
-    starts = [index for index, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
-    for start in starts:
-        for index in range(start, len(lines)):
-            if _is_exception(lines[index]):
-                block = lines[index : index + 12]
-                end = next((i for i, line in enumerate(block) if "finished with status" in line), len(block))
-                return "\n".join(block[:end])
-    return task or "\n".join(lines[-12:])
+    """What went wrong, by a run's log: the failed task and the exception that it ended with, else the log's last lines."""
+    lines = [_plain(line) for line in log.read_text(errors="replace").splitlines()]
+    failed = next((i for i, line in enumerate(lines) if line.endswith("finished with status FAILURE")), len(lines))
+    task = lines[failed].partition("Task ")[2].partition(" finished")[0] if failed < len(lines) else "the pipeline"
+    told = [line for line in lines[:failed] if line.strip()][-_TOLD_LINES:]
+    starts = [i for i, line in enumerate(told) if _EXCEPTION.match(line)]
+    return f"{task} failed:\n" + "\n".join(told[starts[-1] if starts else 0 :])
 
 
-def _is_exception(line: str) -> bool:
-    name, separator, _ = line.partition(":")
-    return bool(separator) and " " not in name and name.rpartition(".")[2][:1].isupper()
+def _plain(line: str) -> str:
+    """Without colours and without what engines and kfp put before a line."""
+    return re.sub(r"^(\[rank\d+\]: ?)", "", re.sub(r"\x1b\[[0-9;]*m", "", line).removeprefix("    "))
 
 
 def bring_out(folder: RunFolder) -> None:

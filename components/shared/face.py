@@ -106,8 +106,9 @@ class StepFace:
         for step, outputs in parts.items():
             for name, value in scalars(outputs.results).items():
                 metrics.log_metric(name, value)
-            track_step(self.context, step, outputs)
-            written.append(step_report(step, self.context.round, outputs))
+            warnings = track_step(self.context, step, outputs)
+            report = step_report(step, self.context.round, outputs)
+            written.append(report.model_copy(update={"results": {**report.results, "tracking_warnings": warnings}}))
         if reports is not None:
             Path(reports.path).parent.mkdir(parents=True, exist_ok=True)
             Path(reports.path).write_text(json.dumps([item.model_dump(mode="json") for item in written]))

@@ -12,7 +12,7 @@ import shutil
 import uuid
 from abc import ABC, abstractmethod
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 from components.shared.files import sha256_bytes, sha256_file, write_atomic
 from components.shared.schemas import ArtifactRef, Kind
@@ -30,7 +30,7 @@ def open_store(uri: str, cache: Path | None = None) -> Store:
     if parsed.scheme == "s3":
         return S3Store(parsed.netloc, parsed.path.strip("/"), cache or Path(os.environ.get("DEEPVIDEO_CACHE", ".cache")))
     if parsed.scheme in ("", "file"):
-        return FolderStore(Path(parsed.path if parsed.scheme else uri).absolute())
+        return FolderStore(Path(unquote(parsed.path) if parsed.scheme else uri).absolute())
     raise StoreError(f"store {uri!r}: scheme {parsed.scheme!r} is not supported; use s3://, file:// or a folder")
 
 

@@ -34,6 +34,7 @@ _ENVIRONMENT = {
 _CPU_KV_CACHE_SHARE = 0.25  # of the memory that is free
 # A model narrower than this samples about as fast on one thread as on two idle cores; on busy cores two threads wait
 # for each other at every layer and are many times slower.
+_BATCHED_TOKENS = 4096  # of prompts taken in at a time on a CPU
 _ONE_THREAD_WIDTH = 512
 
 
@@ -170,6 +171,9 @@ class VllmSampler:
             return arguments | {"gpu_memory_utilization": settings.gpu_memory_utilization}
         return arguments | {
             "skip_mm_profiling": True,
+            # vLLM rewinds the seeded generator of a prompt that it takes in parts, which no CPU generator can do
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(_BATCHED_TOKENS, settings.max_model_len),
             "kv_cache_memory_bytes": _cpu_kv_cache_bytes(settings, processor, dtype),
         }
 
