@@ -201,5 +201,5 @@ def _put_dataset(
 
 def _first_state(store: Store) -> ArtifactRef:
     """The training state before the first step: no optimizer yet."""
-    start = {"global_step": 0, "round": 0, "stop_reason": "", "history": []}
+    start = {"global_step": 0, "stop_reason": "", "history": []}
     return put_files(store, "state", {PROGRESS: json.dumps(start).encode()}, {"stop_reason": "", "global_step": 0})
