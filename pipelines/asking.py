@@ -21,7 +21,7 @@ _TEMPERATURE = 1.0
 def ask_policy(
     path: Path, question: str, options: Sequence[str], policy: Path, samples: int, settings: RunSettings
 ) -> list[str]:
-    """The policy's responses: the greedy one, or `samples` sampled ones. Raises SettingsError if video or policy cannot be read."""
+    """The policy's responses: the greedy one, or `samples` sampled ones. Raises SettingsError if something cannot be read."""
     prompt = Prompt(key=path.name, sample=_sample(path, question, options), **_frames(path, settings))
     sampler = make_sampler(settings.generation)
     try:

@@ -69,7 +69,7 @@ def run(
     assignments: Assignments = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove the run in the folder and start over.")] = False,
 ) -> None:
-    """Run the whole pipeline on this machine. The same command continues a stopped run; on a finished one it prints the summary."""
+    """Run the whole pipeline on this machine. The same command continues a stopped run; a finished one prints its summary."""
     from pipelines.local_run import run_locally
     from pipelines.run_folder import RunFolder
     from pipelines.summary_text import print_summary
@@ -90,7 +90,9 @@ def run(
             folder.clear()
         folder.start(settings)
         if not folder.finished():
-            console.print(f"[bold]DeepVideo-R1[/bold]  preset {preset}, {settings.pipeline.rounds} rounds, in {folder.root}")
+            console.print(
+                f"[bold]DeepVideo-R1[/bold]  preset {preset}, {settings.pipeline.rounds} rounds, in {folder.root}"
+            )
             run_locally(folder, settings, console)
         print_summary(folder, console)
 
@@ -126,7 +128,8 @@ def step(
     name: Annotated[str, typer.Argument(help="The step, as in `deepvideo step --help`: ingest, training, ...")],
     run_folder: Annotated[Path, typer.Option("--run", help="Folder of a local run, whose store is used.")],
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", metavar="NAME=REF.json", help="Reference file of an input; repeatable.")
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=REF.json", help="Reference file of an input; repeatable."),
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for the references to what the step makes.")] = Path("step"),
     round_index: Annotated[int, typer.Option("--round", help="The round, from 1, for steps inside rounds.")] = 1,
@@ -138,7 +141,9 @@ def step(
     from pipelines.single_step import run_step
 
     settings = _settings(preset, settings_file, assignments)
-    for made in run_step(name, run_folder, dict(item.split("=", 1) for item in inputs or []), output, round_index, settings):
+    for made in run_step(
+        name, run_folder, dict(item.split("=", 1) for item in inputs or []), output, round_index, settings
+    ):
         console.print(str(made))
 
 
@@ -159,7 +164,9 @@ def ask(
     video: Annotated[Path, typer.Argument(help="A video file.")],
     question: Annotated[str, typer.Argument(help="The question.")],
     policy: Annotated[Path, typer.Option(help="Folder of a policy, or of a finished run (its trained policy).")],
-    option: Annotated[list[str] | None, typer.Option(help="An option of a multiple-choice question; repeatable.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="An option of a multiple-choice question; repeatable.")
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Answers: 1 is the greedy one, more are sampled.")] = 1,
     preset: Preset = "laptop",
     assignments: Assignments = None,

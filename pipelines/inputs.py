@@ -1,4 +1,4 @@
-"""The pipeline's inputs in the Kubeflow UI, made from the settings: the few that runs usually differ in, and one YAML for the rest.
+"""The pipeline's inputs in the Kubeflow UI, made from the settings: those that runs usually differ in, and one YAML for the rest.
 
 The UI lists inputs alphabetically by name, so names begin with their theme.
 """
@@ -55,7 +55,9 @@ def signature(settings: RunSettings, **extra: str) -> inspect.Signature:
 def documentation() -> str:
     """The Args section of the pipeline's docstring."""
     described = {path: info.description for path, info in fields()}
-    lines = {name: described[path] for name, path in INPUTS.items()} | {name: text for name, (_, text) in _EXTRA.items()}
+    lines = {name: described[path] for name, path in INPUTS.items()} | {
+        name: text for name, (_, text) in _EXTRA.items()
+    }
     return "\n".join(f"    {name}: {text}" for name, text in sorted(lines.items()))
 
 

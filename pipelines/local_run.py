@@ -11,10 +11,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from components.shared.context import StepContext
 from components.shared.processes import ChildFailed, run_child
 from components.shared.progress import VARIABLE
 from components.shared.schemas import ArtifactRef
 from components.shared.store import open_store
+from components.shared.tracking import finish_parent
 from pipelines.live import LiveProgress
 from pipelines.run_folder import RunFolder
 from pipelines.settings import RunSettings
@@ -63,11 +65,28 @@ def run_locally(folder: RunFolder, settings: RunSettings, console: Console) -> N
         env = {**os.environ, **_QUIET, VARIABLE: str(folder.progress)}
         run_child(argv, env=env, log=folder.pipeline_log, cwd=folder.root)
     except ChildFailed:
+        _close_tracking(folder, settings, started.name, "FAILED")
         raise RunFailed(f"{failure(folder.pipeline_log)}\nThe whole log: {folder.pipeline_log}") from None
+    except KeyboardInterrupt:
+        _close_tracking(folder, settings, started.name, "KILLED")
+        raise
     finally:
         done.set()
         watcher.join()
     bring_out(folder)
+
+
+def _close_tracking(folder: RunFolder, settings: RunSettings, name: str, status: str) -> None:
+    """Let MLflow show that the run is not at work any more; it is opened again when it continues."""
+    if not (folder.root.parent / "mlflow.db").is_file():
+        return
+    context = StepContext(
+        store=str(folder.store),
+        run_name=name,
+        tracking_uri=folder.tracking_uri,
+        experiment=settings.pipeline.experiment,
+    )
+    finish_parent(context, status)
 
 
 def failure(log: Path) -> str:

@@ -38,9 +38,7 @@ class Identity(Record):
             for name in old
             if old[name] != new.get(name) and not (section == "pipeline" and name == "rounds" and new[name] > old[name])
         ]
-        lines += [
-            f"{name}: its content changed" for name in self.data if self.data[name] != other.data.get(name, "")
-        ]
+        lines += [f"{name}: its content changed" for name in self.data if self.data[name] != other.data.get(name, "")]
         if self.code != other.code:
             lines.append("the project's code changed")
         return lines
@@ -94,7 +92,9 @@ class RunFolder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise RunRefused(f"{self.root}: another run is at work here; wait for it or give another --output") from None
+                raise RunRefused(
+                    f"{self.root}: another run is at work here; wait for it or give another --output"
+                ) from None
             yield
 
     def started_with(self) -> Identity | None:

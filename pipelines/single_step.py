@@ -76,5 +76,3 @@ def run_step(
         arguments[parameter.name] = kind(name=parameter.name, uri=str(path))
     known[name](**arguments)
     return [path for path in written if path.is_file()]
-
-

@@ -13,7 +13,6 @@ from components.shared.statistics import Estimate
 from pipelines.run_folder import RunFolder
 from pipelines.settings import RunSettings, allowed_values, fields, unit
 
-
 _MOST_QUARANTINED = 5
 
 
@@ -21,7 +20,15 @@ def print_summary(folder: RunFolder, console: Console) -> None:
     """Scores before and after, promotion, what was left out, time, and the two commands that show more."""
     summary = Summary.model_validate_json(folder.summary.read_text())
     table = Table(pad_edge=False, header_style="bold")
-    for name in ("held-out level", "questions", "before", "after", "difference (95 % interval)", "greedy", "unreadable"):
+    for name in (
+        "held-out level",
+        "questions",
+        "before",
+        "after",
+        "difference (95 % interval)",
+        "greedy",
+        "unreadable",
+    ):
         table.add_column(name, justify="left" if name == "held-out level" else "right")
     for name, level in summary.evaluation.items():
         sampled, failures = level.figures["sampled"], level.figures["sampled_parse_failure"]
@@ -36,7 +43,9 @@ def print_summary(folder: RunFolder, console: Console) -> None:
         )
     console.print()
     console.print(summary.verdict, style="bold", highlight=False)
-    console.print("\nAccuracy of answers sampled at temperature 1 (mean of several), greedy answers, unreadable answers:")
+    console.print(
+        "\nAccuracy of answers sampled at temperature 1 (mean of several), greedy answers, unreadable answers:"
+    )
     console.print(table)
     if left_out := summary.data.quarantined:
         console.print(f"Left out of the data: {len(left_out)}")

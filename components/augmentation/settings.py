@@ -34,7 +34,6 @@ class AugmentationSettings(StepSettings):
     fixed_hint_fraction: float = setting(
         0.5, "Every hint's share of the reasoning (fixed).", unit="share", ge=0, le=MAX_HINT_FRACTION
     )
-    max_hint_tokens: int = setting(64, "Longest hint.", unit="tokens", ge=1)
     hint_generations: int = setting(
         4, "Responses with the ground-truth answer given, of which the best makes the hint.", unit="responses", ge=1
     )

@@ -107,7 +107,7 @@ def _hints(
             reader.sample(row.sample_id),
             explained[row.sample_id].responses,
             hint_fraction(row.delta, settings),
-            settings.max_hint_tokens,
+            reader.max_hint_tokens(),
             token_ends,
         )
         for row in rows

@@ -20,7 +20,7 @@ from components.ingest.prompt_length import PromptCounter
 from components.ingest.selection import DUPLICATE, select, with_frames
 from components.ingest.settings import MOVING_SHAPES, IngestSettings
 from components.shared.context import StepContext
-from components.shared.dataset import FRAMES, QUARANTINE, REPORT, SAMPLES, write_records
+from components.shared.dataset import FRAMES, MAX_HINT_TOKENS, QUARANTINE, REPORT, SAMPLES, write_records
 from components.shared.engines import engine_version
 from components.shared.ledger import Ledger, Outputs
 from components.shared.progress import progress
@@ -77,7 +77,7 @@ def ingest(settings: IngestSettings, context: StepContext) -> Outputs:
                 f"{settings.annotations}: nothing is left to train on, no sample has the split {TRAIN_SPLIT!r} (there "
                 f"are {splits}); set `split` in its rows, or lower held_out_fraction and promotion_fraction"
             )
-        report = _report(kept, frames, quarantine, total)
+        report = _report(kept, frames, quarantine, total) | {MAX_HINT_TOKENS: settings.max_hint_tokens}
         outputs = Outputs(
             artifacts={
                 "dataset": _put_dataset(store, dataset, kept, frames, quarantine, report),

@@ -36,18 +36,17 @@ def judge(
     Nothing objects if there the paired difference's interval lies above zero, and if no other level lost more
     than `max_level_loss` points. `rival` names the champion in the sentences.
 
-    Raises ValueError if there is no promotion split, or if answers cannot be paired.
+    Without that split, nothing can be compared: that is an objection. Raises ValueError if answers cannot be paired.
     """
     levels, split = by_level(candidate), settings.promotion_split
-    if split not in levels:
-        raise ValueError(
-            f"promotion.promotion_split: the scores hold no level {split!r}, only {list(levels)}; "
-            f"give the dataset such a split and evaluate it"
-        )
-    difference = _difference(levels[split], champion, settings, seed)
-    figure = f"{split}: {metric_name(levels[split])} {_points(difference)} against {rival}"
     support, objections = [], []
-    if difference.low is None:
+    difference, figure = Estimate(None, None, None), f"{split}: the dataset has no such split with answers in it"
+    if split in levels:
+        difference = _difference(levels[split], champion, settings, seed)
+        figure = f"{split}: {metric_name(levels[split])} {_points(difference)} against {rival}"
+    if difference.value is None:
+        objections.append(figure)
+    elif difference.low is None:
         objections.append(f"{figure}: no interval, there are fewer than two videos")
     elif difference.low <= 0:
         objections.append(f"{figure}: not above zero with its interval")

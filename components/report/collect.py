@@ -202,7 +202,7 @@ def flips(folder: Path, direction: str) -> list[dict[str, str]]:
 def promotion(report: StepReport) -> PromotionSummary:
     """What became of the candidate."""
     difference = Estimate(*(figure(report, name) for name in ("difference", "low", "high")))
-    names = ("promoted", "passed", "reasons", "registered_model", "alias", "version", "champion_version")
+    names = ("promoted", "reason", "reasons", "registered_model", "alias", "version", "champion_before")
     return PromotionSummary(difference=difference, **{name: figure(report, name) for name in names})
 
 

@@ -37,6 +37,7 @@ def write_report(
 
     from components.report.step import write_report
     from components.shared.face import StepFace, read_reports
+    from components.shared.tracking import finish_parent, log_files, parent_run
 
     face = StepFace("report", context, settings)
     outputs, folder = write_report(
@@ -52,3 +53,5 @@ def write_report(
     shutil.copyfile(folder / "report.html", page.path)
     shutil.copyfile(folder / "report.md", summary.path)
     face.finish(outputs, {"report": report}, metrics=metrics)
+    log_files(parent_run(face.context), folder, "report")
+    finish_parent(face.context)

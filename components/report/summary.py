@@ -16,9 +16,10 @@ VOLATILE = (
     "timings",
     "rounds.*.seconds",
     "rounds.*.startup_seconds",
+    "promotion.reason",
     "promotion.reasons",
     "promotion.version",
-    "promotion.champion_version",
+    "promotion.champion_before",
 )
 
 
@@ -110,13 +111,13 @@ class PromotionSummary(Record):
     """What became of the candidate."""
 
     promoted: bool = Field(description="whether the alias now points to the candidate")
-    passed: bool = Field(description="whether the comparison alone spoke for it")
-    reasons: tuple[str, ...] = Field(description="why, one sentence a level")
+    reason: str = Field(description="what decided")
+    reasons: tuple[str, ...] = Field(description="every comparison, what spoke against it first")
     difference: Estimate = Field(description="candidate - champion on the promotion split, sampled answers, a share")
     registered_model: str
     alias: str
     version: str = Field(description="the candidate's in the registry; empty if it was not registered")
-    champion_version: str = Field(description="the champion's when the run began; empty if the base policy stood in")
+    champion_before: str = Field(description="the champion's when the run began; empty if the base policy stood in")
 
 
 class StepSeconds(Record):

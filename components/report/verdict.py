@@ -35,19 +35,19 @@ def verdict(evaluation: Mapping[str, LevelSummary], promotion: PromotionSummary,
 
 
 def _promoted(promotion: PromotionSummary, confidence: float) -> str:
-    rival = f"champion version {promotion.champion_version}" if promotion.champion_version else "the base policy"
+    rival = f"champion version {promotion.champion_before}" if promotion.champion_before else "the base policy"
     change = promotion.difference
+    if change.value is None:
+        return f"Promoted: no, because {promotion.reason}."
     interval = "no interval, too few videos"
     if change.low is not None and change.high is not None:
         interval = f"{100 * confidence:g} % interval {plain(100 * change.low)} to {plain(100 * change.high)}"
-    figures = f"{signed(100 * _value(change.value, PROMOTION_SPLIT))} points, {interval}"
+    figures = f"{signed(100 * change.value)} points, {interval}"
     where = "on the promotion questions"
     if promotion.promoted:
         return f"Promoted: yes, because {where} it beat {rival} ({figures})."
-    if promotion.passed:
-        return f"Promoted: no, although {where} it beat {rival} ({figures}): {promotion.reasons[-1]}."
     if change.low is not None and change.low > 0:
-        return f"Promoted: no, because another level lost too much, although {where} it beat {rival} ({figures})."
+        return f"Promoted: no, although {where} it beat {rival} ({figures}): {promotion.reason}."
     return f"Promoted: no, because {where} it did not beat {rival} beyond doubt ({figures})."
 
 

@@ -13,6 +13,8 @@ from components.shared.schemas import Augmentation, Frames, Quarantined, Record,
 
 SAMPLES, FRAMES, QUARANTINE, REPORT = "samples.jsonl", "frames.jsonl", "quarantine.jsonl", "report.json"
 
+MAX_HINT_TOKENS = "max_hint_tokens"  # in the report: the room that ingest kept in every training prompt for a hint
+
 
 def frames_digest(frames: np.ndarray) -> str:
     """SHA-256 over the shape and the bytes of uint8 frames (T, H, W, 3)."""
@@ -64,6 +66,10 @@ class DatasetReader:
     def report(self) -> dict[str, object]:
         """Ingest's counts."""
         return json.loads((self.folder / REPORT).read_text())
+
+    def max_hint_tokens(self) -> int:
+        """The room that every training prompt has for a hint, in tokens."""
+        return int(str(self.report()[MAX_HINT_TOKENS]))
 
     def frames_record(self, video: str) -> Frames:
         """Timestamps, rate and sizes of a video's stored frames (also of an image: one frame)."""

@@ -120,8 +120,8 @@ class SamplingFace(StepFace):
 
     def __init__(self, step: str, context: str, settings: str, round_index: int = 0) -> None:
         from components.shared.generation import GenerationSettings, make_sampler
-        from components.shared.sampling.settings import SamplingSettings
         from components.shared.rewards.settings import RewardSettings
+        from components.shared.sampling.settings import SamplingSettings
 
         super().__init__(step, context, settings, round_index)
         self.sampler = make_sampler(self.settings("generation", GenerationSettings))

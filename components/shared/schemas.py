@@ -8,9 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION = 1
 
-Task = Literal[
-    "multiple_choice", "numerical", "regression", "ocr", "free_form", "temporal_grounding", "grounded_qa"
-]
+Task = Literal["multiple_choice", "numerical", "regression", "ocr", "free_form", "temporal_grounding", "grounded_qa"]
 Kind = Literal["dataset", "policy", "state", "buffer", "difficulty", "augmentation", "groups", "scores", "report"]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Span = tuple[float, float]

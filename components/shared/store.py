@@ -28,7 +28,9 @@ def open_store(uri: str, cache: Path | None = None) -> Store:
     """The store at `uri`: `s3://bucket/prefix`, `file:///folder` or a folder's path. `cache` holds downloads from S3."""
     parsed = urlparse(uri)
     if parsed.scheme == "s3":
-        return S3Store(parsed.netloc, parsed.path.strip("/"), cache or Path(os.environ.get("DEEPVIDEO_CACHE", ".cache")))
+        return S3Store(
+            parsed.netloc, parsed.path.strip("/"), cache or Path(os.environ.get("DEEPVIDEO_CACHE", ".cache"))
+        )
     if parsed.scheme in ("", "file"):
         return FolderStore(Path(unquote(parsed.path) if parsed.scheme else uri).absolute())
     raise StoreError(f"store {uri!r}: scheme {parsed.scheme!r} is not supported; use s3://, file:// or a folder")
@@ -38,7 +40,8 @@ def describe(folder: Path) -> dict[str, dict[str, str | int]]:
     """Relative path -> {sha256, size in bytes} of every file below `folder`, sorted by path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     return {
-        path.relative_to(folder).as_posix(): {"sha256": sha256_file(path), "size": path.stat().st_size} for path in files
+        path.relative_to(folder).as_posix(): {"sha256": sha256_file(path), "size": path.stat().st_size}
+        for path in files
     }
 
 

@@ -61,9 +61,7 @@ def remember_champion(settings: RunSettings, context: StepContext) -> str:
     key = ledger.key(STEP, {}, asked, context.seed)
     done = ledger.finished(key)
     if done is None:
-        found = resolve_champion(
-            context.tracking_uri, settings.promotion.registered_model, settings.promotion.alias
-        )
+        found = resolve_champion(context.tracking_uri, settings.promotion.registered_model, settings.promotion.alias)
         record = found.model_dump_json() if found is not None else ""
         done = ledger.finish(key, Outputs(results={"champion": record}))
     return str(done.results["champion"])

@@ -29,7 +29,7 @@ def test_every_setting_has_a_description_and_is_defined_once() -> None:
     names = [name for name, _ in fields()]
     assert all(info.description for _, info in fields())
     plain = [name.split(".")[1] for name in names]
-    shared_on_purpose = {"num_generations", "max_completion_length", "dtype", "confidence"}
+    shared_on_purpose = {"num_generations", "max_completion_length", "dtype", "confidence", "bootstrap_resamples"}
     assert {name for name in plain if plain.count(name) > 1} <= shared_on_purpose
 
 

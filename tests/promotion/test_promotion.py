@@ -254,10 +254,11 @@ def test_scores_of_another_policy_are_refused(
         promote(DATASET, BASE, CANDIDATE, scores(BASE, POOR), scores(OTHER, GOOD), settings, context)
 
 
-def test_scores_without_the_promotion_split_are_refused_with_the_remedy(settings: PromotionSettings) -> None:
+def test_without_a_promotion_split_nothing_is_promoted_and_the_reason_says_so(settings: PromotionSettings) -> None:
     level = answers("L1", [1] * 3)
-    with pytest.raises(ValueError, match=r"promotion.promotion_split.*\['L1'\].*evaluate it"):
-        judge(level, level, level, settings, seed=0, rival="the base policy")
+    verdict = judge(level, level, level, settings, seed=0, rival="the base policy")
+    assert verdict.objections == ("promotion: the dataset has no such split with answers in it",)
+    assert verdict.difference.value is None
 
 
 def test_scores_over_other_questions_are_refused(settings: PromotionSettings) -> None:

@@ -251,7 +251,7 @@ def reports(samples) -> list[StepReport]:
 
     promotion = {
         "promoted": True,
-        "passed": True,
+        "reason": "promotion: accuracy +27.5 points against the base policy: above zero with its interval",
         "reasons": ["promotion: accuracy +27.5 points [+15.8, +38.3] against the base policy: above zero"],
         "difference": 0.275,
         "low": 0.158,
@@ -259,7 +259,7 @@ def reports(samples) -> list[StepReport]:
         "registered_model": "deepvideo-r1",
         "alias": "champion",
         "version": "3",
-        "champion_version": "",
+        "champion_before": "",
     }
     return [
         outside("ingest", 31.0, 0.0, engines={"decord": "0.6.0"}),

@@ -16,16 +16,16 @@ def level(before: float, after: float, low: float | None, high: float | None, me
     return LevelSummary(metric=metric, questions=10, videos=5, gained=0, lost=0, figures={"sampled": scores})
 
 
-def promotion(promoted: bool, passed: bool, difference: Estimate, champion: str = "") -> PromotionSummary:
+def promotion(promoted: bool, difference: Estimate, champion: str = "") -> PromotionSummary:
     return PromotionSummary(
         promoted=promoted,
-        passed=passed,
-        reasons=("first", "the alias moved"),
+        reason="the alias moved",
+        reasons=("the alias moved", "second"),
         difference=difference,
         registered_model="deepvideo-r1",
         alias="champion",
         version="2",
-        champion_version=champion,
+        champion_before=champion,
     )
 
 
@@ -34,7 +34,7 @@ BETTER, UNCLEAR = Estimate(0.2, 0.1, 0.3), Estimate(0.02, -0.01, 0.05)
 
 
 def test_a_rise_is_told_with_its_figures_and_its_interval():
-    text = verdict(ROSE, promotion(True, True, BETTER), 0.95)
+    text = verdict(ROSE, promotion(True, BETTER), 0.95)
     assert text == (
         "L1 accuracy rose from 46.1 % to 68.2 % (+22.1 points, 95 % interval 17.5 to 26.4). Promoted: yes, because on "
         "the promotion questions it beat the base policy (+20.0 points, 95 % interval 10.0 to 30.0)."
@@ -45,7 +45,7 @@ def test_a_rise_is_told_with_its_figures_and_its_interval():
     ("low", "high", "word"), [(0.01, 0.1, "rose"), (-0.1, -0.01, "fell"), (-0.1, 0.1, "moved within chance")]
 )
 def test_only_an_interval_on_one_side_of_zero_is_called_a_rise_or_a_fall(low, high, word):
-    assert f"L1 accuracy {word} from" in verdict({"L1": level(0.5, 0.5, low, high)}, promotion(True, True, BETTER), 0.9)
+    assert f"L1 accuracy {word} from" in verdict({"L1": level(0.5, 0.5, low, high)}, promotion(True, BETTER), 0.9)
 
 
 def test_the_first_level_is_told_in_full_and_overall_and_the_promotion_split_are_left_to_the_table():
@@ -55,7 +55,7 @@ def test_the_first_level_is_told_in_full_and_overall_and_the_promotion_split_are
         "overall": level(0, 1, 0.9, 1),
         "promotion": level(0, 1, 0.9, 1),
     }
-    text = verdict(scores, promotion(True, True, BETTER), 0.95)
+    text = verdict(scores, promotion(True, BETTER), 0.95)
     assert "L2 fell from 40.0 % to 30.0 % (−10.0)." in text and "overall" not in text and "100.0" not in text
 
 
@@ -63,12 +63,13 @@ def test_the_first_level_is_told_in_full_and_overall_and_the_promotion_split_are
     ("outcome", "words"),
     [
         (
-            promotion(False, False, UNCLEAR, "4"),
+            promotion(False, UNCLEAR, "4"),
             "no, because on the promotion questions it did not beat champion version 4 bey",
         ),
-        (promotion(False, False, BETTER), "no, because another level lost too much, although"),
-        (promotion(False, True, BETTER), "30.0): the alias moved."),
-        (promotion(False, False, Estimate(0.2, None, None)), "+20.0 points, no interval, too few videos"),
+        (promotion(False, BETTER), "no, although on the promotion questions it beat the base policy"),
+        (promotion(False, BETTER), "30.0): the alias moved."),
+        (promotion(False, Estimate(None, None, None)), "no, because the alias moved."),
+        (promotion(False, Estimate(0.2, None, None)), "+20.0 points, no interval, too few videos"),
     ],
 )
 def test_a_refused_promotion_says_why(outcome, words):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from components.shared.policy_inputs import (
 )
 from components.shared.schemas import Response, Sample
 
-POLICY = Path(__file__).parents[2] / "components/ingest/tiny_model/weights"
+ROOT = Path(__file__).parents[2]
+POLICY = ROOT / "components/ingest/tiny_model/weights"
 
 
 def make_prompts(count: int, first: int = 0, fps: float = 1.7, image: bool = False) -> list[Prompt]:
@@ -157,14 +160,20 @@ def test_bad_requests_are_refused_before_the_engine_starts() -> None:
     assert sampler.startup_seconds == 0.0
 
 
-def test_the_engine_prints_nothing_and_leaves_the_environment_alone(
-    vllm: Sampler, capfd: pytest.CaptureFixture[str]
-) -> None:
-    vllm.close()
-    before = dict(os.environ)
-    capfd.readouterr()
-    ask(vllm, make_prompts(2))
-    assert capfd.readouterr() == ("", "")
-    assert dict(os.environ) == before
-    assert vllm.startup_seconds > 0
-    assert {"vllm", "torch", "transformers"} <= vllm.versions.keys()
+def test_a_fresh_process_samples_the_same_and_prints_nothing_of_its_own(vllm: Sampler) -> None:
+    prompts = make_prompts(2)
+    here = [list(response.token_ids) for item in ask(vllm, prompts) for response in item.responses]
+    program = f"""
+import json, os, runpy
+tests = runpy.run_path({str(Path(__file__))!r})
+before = dict(os.environ)
+sampler = tests["make_sampler"](tests["GenerationSettings"]())
+sampled = tests["ask"](sampler, tests["make_prompts"](2))
+assert dict(os.environ) == before
+assert sampler.startup_seconds > 0 and {{"vllm", "torch", "transformers"}} <= sampler.versions.keys()
+sampler.close()
+print(json.dumps([response.token_ids for item in sampled for response in item.responses]))
+"""
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert (child.returncode, child.stderr) == (0, "")
+    assert json.loads(child.stdout) == here

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from components.shared.generation.quiet import captured_output, environment
+from components.shared.generation.quiet import environment
 from components.shared.generation.requests import check_same_prompt
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_another_prompt_than_the_trainers_is_named_with_its_first_difference() -> None:
@@ -21,16 +25,19 @@ def test_another_prompt_than_the_trainers_is_named_with_its_first_difference() -
         check_same_prompt("q1", None, (1,))
 
 
-def test_output_of_every_kind_is_captured_and_at_hand(capfd: pytest.CaptureFixture[str]) -> None:
-    with captured_output() as tail:
-        print("from Python")
-        os.write(2, b"from C\n")
-        os.system("echo from a child")
-        seen = tail()
-    print("after")
-    assert {"from Python", "from C", "from a child"} <= set(seen.splitlines())
-    assert capfd.readouterr() == ("after\n", "")
-    assert sys.stdout is not None
+def test_output_of_every_kind_is_captured_and_at_hand() -> None:
+    program = """
+import os, sys
+from components.shared.generation.quiet import captured_output
+with captured_output() as tail:
+    print("from Python")
+    os.write(2, b"from C\\n")
+    os.system("echo from a child")
+    seen = tail()
+print(sorted(seen.splitlines()))
+"""
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert (child.stdout, child.stderr) == ("['from C', 'from Python', 'from a child']\n", "")
 
 
 def test_environment_keeps_what_the_user_set_and_undoes_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,7 @@ def test_a_group_that_shrinks_below_two_leaves_the_regression(left: int) -> None
 
 
 def test_grpo_is_the_clipped_token_averaged_surrogate() -> None:
-    # by hand, epsilon 0.2: response 1, A = 1: ratios 1.5 -> 1.2 and 1.1; response 2, A = -1: ratio 0.5 -> min(-0.5, -0.8)
+    # by hand, epsilon 0.2: response 1, A = 1, ratios 1.5 -> 1.2 and 1.1; response 2, A = -1, ratio 0.5: min(-0.5, -0.8)
     logprobs = torch.tensor([[[math.log(1.5), math.log(1.1)], [math.log(0.5), 0.0]]], dtype=torch.float64)
     tokens = torch.tensor([[[True, True], [True, False]]])
     advantages = torch.tensor([[1.0, -1.0]], dtype=torch.float64)

@@ -14,7 +14,7 @@ import numpy as np
 SHAPES = ("circle", "square", "triangle", "cross")
 COLORS = ("red", "green", "blue", "yellow")
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-SPEEDS = {"still": 0.0, "slow": 0.045, "fast": 0.11}  # frame sides a second
+SPEEDS = {"still": 0.0, "slow": 0.045, "fast": 0.1}  # frame sides a second
 POSITIONS = ("top left", "top right", "bottom left", "bottom right")
 DURATION = 8  # seconds
 MARGIN = 0.07  # a centre this close to the middle lines lies in no quadrant
@@ -86,11 +86,11 @@ def random_look(rng: np.random.Generator, name: LookName) -> Look:
     if name == "plain":
         gray = rng.integers(30, 85) + rng.integers(-8, 9, 3)
         top = bottom = tuple(int(v) for v in gray)
-        radius, noise_std = float(rng.uniform(0.13, 0.15)), 0.0
+        radius, noise_std = float(rng.uniform(0.165, 0.18)), 0.0
     else:
         top, bottom = (tuple(int(v) for v in rng.integers(20, 125) + rng.integers(-20, 21, 3)) for _ in range(2))
         top, bottom = (tuple(max(0, v) for v in side) for side in (top, bottom))
-        radius, noise_std = float(rng.uniform(0.11, 0.165)), float(rng.uniform(2.0, 8.0))
+        radius, noise_std = float(rng.uniform(0.15, 0.185)), float(rng.uniform(2.0, 8.0))
     return Look(top, bottom, shades, radius, noise_std, int(rng.integers(2**31)))
 
 
@@ -130,7 +130,7 @@ def _overlap(one: MovingShape, other: MovingShape, radius: float) -> bool:
 def random_scene(rng: np.random.Generator, look: LookName = "plain") -> Scene:
     """A scene whose shapes do not cover one another. Everything comes from `rng`."""
     style = random_look(rng, look)
-    count = int(rng.choice((1, 2, 3), p=(0.2, 0.4, 0.4)))
+    count = int(rng.choice((1, 2, 3), p=(0.3, 0.45, 0.25)))
     colors = [COLORS[i] for i in rng.integers(len(COLORS), size=count)]
     if count > 1 and rng.random() < 0.25:
         colors[1] = colors[0]  # so that "how many are red" is not nearly always one

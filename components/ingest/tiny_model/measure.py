@@ -1,4 +1,4 @@
-"""What the tiny model can do before RL, sampled by vLLM on fresh questions: `python -m ...measure [FOLDER]`."""
+"""What the tiny model can do before RL, sampled by vLLM on fresh questions: run it as a module, with a folder or none."""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ PROFILES = (
     (0.98, 0.01), (0.20, 0.08), (0.75, 0.14), (0.45, 0.10), (0.03, 0.01), (0.60, 0.12),
 )  # fmt: skip
 GIVEN_WRONG = 0.03
+GRAINY_SHARE = 0.25  # of the videos
+CLARITY_ENDS = 100.0  # grey levels of noise at which nothing can be told any more
 HINT_SHARE, GIVEN_SHARE = 0.2, 0.12  # of the prompts
 HINT_FACTOR, HINT_SLOPE = 0.75, 0.45  # on the chance of a wrong conclusion: at once, and over the whole hint
 
@@ -54,9 +56,10 @@ def _wrong(question: Question, ruled_out: set[str], rng: np.random.Generator) ->
     return left[0] if left else question.right
 
 
-def noisy_pair(question: Question, rng: np.random.Generator) -> tuple[str, str]:
-    """The user's text and a response as the base model gives it."""
+def noisy_pair(question: Question, rng: np.random.Generator, clarity: float = 1.0) -> tuple[str, str]:
+    """The user's text and a response as the base model gives it; `clarity` scales the chance of being right."""
     right, break_rate = profile(question)
+    right *= clarity
     sample = question.sample("x", "x", "train")
     mode = rng.random()
     hint, given, ruled_out, wrong_rate = "", "", set(), 1 - right
@@ -79,6 +82,23 @@ def noisy_pair(question: Question, rng: np.random.Generator) -> tuple[str, str]:
     return prompts.question_text(sample, hint, given), text
 
 
-def noisy_pairs(scenes: list[Scene], rng: np.random.Generator, per_video: int) -> Pairs:
-    """`per_video` rows for each scene."""
-    return [(*noisy_pair(q, rng), i) for i, scene in enumerate(scenes) for q in ask(scene, per_video, rng)]
+def grainy(frames: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Some of the videos with Gaussian noise, and the clarity of each: seeing less, the base model errs more.
+
+    `frames`: uint8 (videos, frames, height, width, 3). The clarity (videos,) is 1 where nothing was added.
+    """
+    std = np.where(rng.random(len(frames)) < GRAINY_SHARE, rng.uniform(10, CLARITY_ENDS, len(frames)), 0)
+    noise = rng.standard_normal(frames.shape, np.float32) * std[:, None, None, None, None].astype(np.float32)
+    return np.clip(np.rint(frames + noise), 0, 255).astype(np.uint8), 1 - std / CLARITY_ENDS
+
+
+def noisy_lesson(
+    scenes: list[Scene], frames: np.ndarray, rng: np.random.Generator, per_video: int
+) -> tuple[np.ndarray, Pairs]:
+    """The frames, some of them grainy, and `per_video` rows for each scene."""
+    frames, clarity = grainy(frames, rng)
+    return frames, [
+        (*noisy_pair(question, rng, float(clarity[index])), index)
+        for index, scene in enumerate(scenes)
+        for question in ask(scene, per_video, rng)
+    ]

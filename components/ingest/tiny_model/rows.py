@@ -25,7 +25,7 @@ PAD = "<|video_pad|>"
 
 Pairs = list[tuple[str, str, int]]  # the user's text, the response, which of the step's videos
 BRIEF_SHARE = 0.4  # of right responses rule nothing out: the conclusion then has to come from the video alone
-GIVEN_SHARE, HINT_SHARE = 0.08, 0.08
+GIVEN_SHARE, HINT_SHARE = 0.12, 0.12
 
 
 def sampled_timestamps(fps: int) -> np.ndarray:
@@ -151,8 +151,10 @@ def clean_pair(question: Question, rng: np.random.Generator) -> tuple[str, str]:
     return prompts.question_text(sample, hint, given), response(question, question.right, sentences)
 
 
-def clean_pairs(scenes: list[Scene], rng: np.random.Generator, per_video: int, captions: float) -> Pairs:
-    """`per_video` rows for each scene, at most one of them a dense caption: a share `captions` of all rows."""
+def clean_lesson(
+    scenes: list[Scene], frames: np.ndarray, rng: np.random.Generator, per_video: int, captions: float
+) -> tuple[np.ndarray, Pairs]:
+    """The frames and `per_video` rows for each scene, at most one of them a caption: a share `captions` of all rows."""
     pairs = []
     for index, scene in enumerate(scenes):
         described = int(rng.random() < captions * per_video)
@@ -160,7 +162,7 @@ def clean_pairs(scenes: list[Scene], rng: np.random.Generator, per_video: int, c
             pairs.append((CAPTION_PROMPT, caption(scene), index))
         for question in ask(scene, per_video - described, rng):
             pairs.append((*clean_pair(question, rng), index))
-    return pairs
+    return frames, pairs
 
 
 def cell_labels(scenes: list[Scene]) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,6 +16,8 @@ from components.ingest.moving_shapes.scenes import COLORS, SHAPES, Scene
 from components.ingest.tiny_model import forward
 from components.ingest.tiny_model.rows import Emphasis, Encoder, Pairs, Pool, Rows, cell_labels, pad_rows
 
+# scenes and their frames to the frames shown and the rows to learn
+Lesson = Callable[[list[Scene], np.ndarray, np.random.Generator], tuple[np.ndarray, Pairs]]
 Report = Callable[[float], None]  # takes the step's loss
 
 
@@ -23,7 +26,7 @@ class Stage:
     """How long a stage runs and how fast it learns: the rate warms up over `warmup` steps, then falls as a cosine."""
 
     steps: int
-    videos: int  # a step
+    videos: int  # a step, in each process
     rate: float
     warmup: int = 50
     final: float = 0.05  # of `rate`
@@ -38,12 +41,20 @@ class Stage:
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * part))
 
 
+def _average_gradients(parameters: list[nn.Parameter]) -> None:
+    gradients = [parameter.grad for parameter in parameters]
+    flat = nn.utils.parameters_to_vector(gradients)
+    dist.all_reduce(flat)
+    nn.utils.vector_to_parameters(flat / dist.get_world_size(), gradients)
+
+
 def _run(stage: Stage, parameters: list[nn.Parameter], loss_of: Callable[[int], Tensor], report: Report) -> None:
     optimizer = torch.optim.AdamW(parameters, lr=stage.rate, betas=(0.9, 0.98), weight_decay=stage.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, stage.scale)
     for step in range(stage.steps):
         loss = loss_of(step)
         loss.backward()
+        _average_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
@@ -51,9 +62,9 @@ def _run(stage: Stage, parameters: list[nn.Parameter], loss_of: Callable[[int], 
         report(loss.item())
 
 
-def _choose(pool: Pool, count: int, rng: np.random.Generator) -> tuple[list[Scene], Tensor]:
+def _choose(pool: Pool, count: int, rng: np.random.Generator) -> tuple[list[Scene], np.ndarray]:
     chosen = rng.integers(len(pool.scenes), size=count)
-    return [pool.scenes[i] for i in chosen], forward.patches(pool.frames[chosen])
+    return [pool.scenes[i] for i in chosen], pool.frames[chosen]
 
 
 def train_vision(model: nn.Module, pool: Pool, stage: Stage, rng: np.random.Generator, report: Report) -> None:
@@ -62,9 +73,9 @@ def train_vision(model: nn.Module, pool: Pool, stage: Stage, rng: np.random.Gene
     head = nn.Linear(model.config.text_config.hidden_size, 2 * (combinations + 2 * len(SHAPES)))
 
     def loss_of(step: int) -> Tensor:
-        scenes, pixels = _choose(pool, stage.videos, rng)
+        scenes, frames = _choose(pool, stage.videos, rng)
         cover, center = (torch.from_numpy(label) for label in cell_labels(scenes))
-        out = head(forward.video_features(model.model.visual, pixels)).unflatten(-1, (2, -1))
+        out = head(forward.video_features(model.model.visual, forward.patches(frames))).unflatten(-1, (2, -1))
         where = out[..., combinations:].unflatten(-1, (len(SHAPES), 2))
         present = ~center.isnan()
         squared = (where - center.nan_to_num())[present].square().mean()
@@ -87,16 +98,16 @@ def train_language(
     encoder: Encoder,
     pool: Pool,
     stage: Stage,
-    pairs_of: Callable[[list[Scene], np.random.Generator], Pairs],
+    lesson: Lesson,
     rng: np.random.Generator,
     report: Report,
 ) -> None:
-    """Learn the responses that `pairs_of` gives for the scenes of each step, long rows and short rows apart."""
+    """Learn what `lesson` gives for the scenes and frames of each step, long rows and short rows apart."""
 
     def loss_of(step: int) -> Tensor:
-        scenes, pixels = _choose(pool, stage.videos, rng)
-        pairs = sorted(pairs_of(scenes, rng), key=lambda p: len(p[0]) + len(p[1]))
-        features = forward.video_features(model.model.visual, pixels)
+        frames, pairs = lesson(*_choose(pool, stage.videos, rng), rng)
+        pairs = sorted(pairs, key=lambda p: len(p[0]) + len(p[1]))
+        features = forward.video_features(model.model.visual, forward.patches(frames))
         half = len(pairs) // 2
         halves = (pairs[:half], pairs[half:])
         parts = [pad_rows(encoder, part, bool(rng.integers(2)), stage.emphasis) for part in halves]

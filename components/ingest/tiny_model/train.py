@@ -10,36 +10,40 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from components.ingest.moving_shapes.questions import ask, caption, reasoning, response
 from components.ingest.moving_shapes.scenes import random_scene
 from components.ingest.tiny_model.build import MARKUP, build_model, build_processor
 from components.ingest.tiny_model.measure import WEIGHTS, measure
-from components.ingest.tiny_model.noise import noisy_pairs
+from components.ingest.tiny_model.noise import noisy_lesson
 from components.ingest.tiny_model.rows import (
     CAPTION_PROMPT,
     Emphasis,
     Encoder,
-    clean_pairs,
+    clean_lesson,
     make_pool,
 )
 from components.ingest.tiny_model.stages import Report, Stage, train_language, train_vision
 from components.shared import prompts
 
 SEED = 0
-THREADS = 2
-POOL_VIDEOS = 12_000
+PROCESSES = 2  # of one thread each: at this size faster than two threads in one, and indifferent to a busy machine
+POOL_VIDEOS = 6_000  # in each process
 CORPUS_SCENES = 3_000
-QUESTIONS_PER_VIDEO = 6
-CAPTION_SHARE = 0.15  # of the rows of the question stage
-VISION = Stage(steps=500, videos=96, rate=2e-3)
-CAPTIONS = Stage(steps=1200, videos=64, rate=2e-3, final=0.3)
-QUESTIONS = Stage(steps=450, videos=16, rate=1.5e-3, final=0.05, emphasis=Emphasis(4, 4))
-NOISE = Stage(steps=200, videos=16, rate=5e-4, warmup=20)
+VISION = Stage(steps=500, videos=48, rate=2e-3)
+CAPTIONS = Stage(steps=1200, videos=32, rate=2e-3, final=0.3)
+QUESTIONS = Stage(steps=1000, videos=10, rate=1.5e-3, final=0.04, emphasis=Emphasis(4, 2))
+NOISE = Stage(steps=250, videos=10, rate=6e-4, warmup=20, final=0.1, emphasis=Emphasis(3, 1))
+QUESTIONS_PER_VIDEO = 5
+CAPTION_SHARE = 0.2  # of the rows of the question stage
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # mallopt(3)
 
 
@@ -66,37 +70,49 @@ def corpus(seed: int) -> list[str]:
     return texts
 
 
-def train(folder: Path) -> None:
-    """Train all stages with a progress bar and save model and processor into `folder`."""
-    torch.manual_seed(SEED)
-    torch.set_num_threads(THREADS)
+def _save(folder: Path, model: Any, processor: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors writes 0600, which another user in a container could not read
+
+
+def _train_rank(rank: int, folder: Path, store: str) -> None:
+    torch.set_num_threads(1)
     keep_freed_memory()
-    rng = np.random.default_rng((SEED, 2))
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=PROCESSES)
+    torch.manual_seed(SEED)  # the same initial weights in every process
+    rng = np.random.default_rng((SEED, 2, rank))
     processor = build_processor(corpus(SEED))
     model = build_model(processor)
     encoder = Encoder(processor)
     columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.3f}"))  # fmt: skip
-    with Progress(*columns) as bar:
+    with Progress(*columns, disable=rank > 0) as bar:
 
         def reporter(name: str, total: int) -> Report:
             task = bar.add_task(name, total=total, loss=float("nan"))
             return lambda loss: bar.update(task, advance=1, loss=loss)
 
         drawing = bar.add_task("drawing", total=POOL_VIDEOS, loss=float("nan"))
-        pool = make_pool(SEED, POOL_VIDEOS, partial(bar.advance, drawing))
+        pool = make_pool(SEED * PROCESSES + rank, POOL_VIDEOS, partial(bar.advance, drawing))
         train_vision(model, pool, VISION, rng, reporter("vision", VISION.steps))
-        for name, stage, pairs_of in (
-            ("captions", CAPTIONS, partial(clean_pairs, per_video=1, captions=1.0)),
-            ("questions", QUESTIONS, partial(clean_pairs, per_video=QUESTIONS_PER_VIDEO, captions=CAPTION_SHARE)),
-            ("noise", NOISE, partial(noisy_pairs, per_video=QUESTIONS_PER_VIDEO)),
+        for name, stage, lesson in (
+            ("captions", CAPTIONS, partial(clean_lesson, per_video=1, captions=1.0)),
+            ("questions", QUESTIONS, partial(clean_lesson, per_video=QUESTIONS_PER_VIDEO, captions=CAPTION_SHARE)),
+            ("noise", NOISE, partial(noisy_lesson, per_video=QUESTIONS_PER_VIDEO)),
         ):
-            train_language(model, encoder, pool, stage, pairs_of, rng, reporter(name, stage.steps))
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    for file in folder.iterdir():
-        file.chmod(0o644)  # safetensors writes 0600, which another user in a container could not read
+            train_language(model, encoder, pool, stage, lesson, rng, reporter(name, stage.steps))
+    if rank == 0:
+        _save(folder, model, processor)
+    dist.destroy_process_group()
+
+
+def train(folder: Path) -> None:
+    """Train all stages, with a progress bar, in PROCESSES processes; save model and processor into `folder`."""
+    with TemporaryDirectory() as shared:
+        mp.spawn(_train_rank, (folder, f"file://{shared}/store"), nprocs=PROCESSES)
 
 
 def main() -> None:
