@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from components.report.summary import Compared, Summary
@@ -19,19 +21,11 @@ _MOST_QUARANTINED = 5
 def print_summary(folder: RunFolder, console: Console) -> None:
     """Scores before and after, promotion, what was left out, time, and the two commands that show more."""
     summary = Summary.model_validate_json(folder.summary.read_text())
-    table = Table(pad_edge=False, header_style="bold")
-    for name in (
-        "held-out level",
-        "questions",
-        "before",
-        "after",
-        "difference (95 % interval)",
-        "greedy",
-        "unreadable",
-    ):
-        table.add_column(name, justify="left" if name == "held-out level" else "right")
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD)
+    for name in ("level", "n", "before", "after", "difference", "greedy", "unreadable"):
+        table.add_column(name, justify="left" if name == "level" else "right", no_wrap=True)
     for name, level in summary.evaluation.items():
-        sampled, failures = level.figures["sampled"], level.figures["sampled_parse_failure"]
+        sampled = level.figures["sampled"]
         table.add_row(
             name,
             str(level.questions),
@@ -39,18 +33,17 @@ def print_summary(folder: RunFolder, console: Console) -> None:
             _percent(sampled.after.value),
             _difference(sampled.difference),
             _change(level.figures.get("greedy")),
-            _change(failures),
+            _change(level.figures["sampled_parse_failure"]),
         )
     console.print()
     console.print(summary.verdict, style="bold", highlight=False)
-    console.print(
-        "\nAccuracy of answers sampled at temperature 1 (mean of several), greedy answers, unreadable answers:"
-    )
+    console.print("\nPer cent right, of answers sampled at temperature 1: before, after, and the paired difference with its")
+    console.print("interval; then greedy answers, and answers that could not be read, before > after.")
     console.print(table)
     if left_out := summary.data.quarantined:
         console.print(f"Left out of the data: {len(left_out)}")
         for item in left_out[:_MOST_QUARANTINED]:
-            console.print(f"  {item.item}: {item.reason} {item.detail}", markup=False, highlight=False)
+            console.print(f"  {item.item}: {item.reason} ({item.detail})", markup=False, highlight=False)
         if len(left_out) > _MOST_QUARANTINED:
             console.print(f"  and {len(left_out) - _MOST_QUARANTINED} more, in the report")
     timings = summary.timings
@@ -62,19 +55,17 @@ def print_summary(folder: RunFolder, console: Console) -> None:
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def _difference(estimate: Estimate) -> str:
     if estimate.value is None or estimate.low is None or estimate.high is None:
         return "-"
-    return f"{100 * estimate.value:+.1f} ({100 * estimate.low:+.1f} to {100 * estimate.high:+.1f})"
+    return escape(f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]")
 
 
 def _change(compared: Compared | None) -> str:
-    if compared is None:
-        return "-"
-    return f"{_percent(compared.before.value)} -> {_percent(compared.after.value)}"
+    return "-" if compared is None else f"{_percent(compared.before.value)} > {_percent(compared.after.value)}"
 
 
 def print_settings(settings: RunSettings, console: Console) -> None:
