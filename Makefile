@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 OUTPUT ?= runs/laptop
 
-.PHONY: help setup run test lint tiny-model clean
+.PHONY: help setup run test lint tiny-model bench-learning clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -23,6 +23,9 @@ lint: setup
 
 tiny-model: setup  ## Train the committed tiny Qwen2.5-VL again from scratch
 	@$(BIN)/python -m components.ingest.tiny_model.train
+
+bench-learning: setup  ## Three seeds and a control of the laptop preset: does the model learn? (about 40 minutes)
+	@$(BIN)/python tests/benchmarks/learning.py --output runs/learning
 
 clean:  ## Remove the environment and all runs
 	rm -rf .venv runs

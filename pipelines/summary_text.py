@@ -21,7 +21,7 @@ _MOST_QUARANTINED = 5
 def print_summary(folder: RunFolder, console: Console) -> None:
     """Scores before and after, promotion, what was left out, time, and the two commands that show more."""
     summary = Summary.model_validate_json(folder.summary.read_text())
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("level", "n", "before", "after", "difference", "greedy", "unreadable"):
         table.add_column(name, justify="left" if name == "level" else "right", no_wrap=True)
     for name, level in summary.evaluation.items():
@@ -37,8 +37,10 @@ def print_summary(folder: RunFolder, console: Console) -> None:
         )
     console.print()
     console.print(summary.verdict, style="bold", highlight=False)
-    console.print("\nPer cent right, of answers sampled at temperature 1: before, after, and the paired difference with its")
-    console.print("interval; then greedy answers, and answers that could not be read, before > after.")
+    console.print(
+        "\nPer cent right of answers sampled at temperature 1: before, after, and the paired difference with its "
+        "interval. Then greedy answers, and answers that could not be read: before > after."
+    )
     console.print(table)
     if left_out := summary.data.quarantined:
         console.print(f"Left out of the data: {len(left_out)}")

@@ -36,6 +36,10 @@ class Prepared:
     sampler_logprobs: Float[Tensor, "groups responses tokens"]
     packed_tokens: int  # without padding and without groups of weight 0
 
+    def model_inputs(self, device: torch.device) -> tuple[PackedBatch, Tensor]:
+        """What PackedPolicy's forward takes, on `device`."""
+        return self.packed.to(device), self.features.to(device)
+
 
 def group_prompt(group: Group, reader: DatasetReader) -> Prompt:
     """What the group's responses were sampled under: its hint in the text, its noise in the frames."""

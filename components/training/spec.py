@@ -8,7 +8,7 @@ from components.shared.context import StepContext
 from components.shared.schemas import Record
 from components.training.settings import TrainingSettings
 
-POLICY, STATE, METRICS, SUMMARY = "policy", "state", "metrics.jsonl", "summary.json"  # below WorkerSpec.output
+POLICY, STATE, SUMMARY = "policy", "state", "summary.json"  # below WorkerSpec.output
 
 
 class WorkerSpec(Record):
@@ -28,7 +28,7 @@ class WorkerSpec(Record):
 class Report(Record):
     """What a finished worker says about its round."""
 
-    startup_seconds: float  # from the process's start to its first forward pass, encoding of prompts apart
+    startup_seconds: float  # imports, loading the policy, and starting DeepSpeed
     skipped_steps: int
     noise: float  # std(rho) at unchanged weights
     engines: dict[str, str]  # name -> version of what ran

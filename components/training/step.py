@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import time
@@ -17,7 +18,7 @@ from components.training.checks import check_groups
 from components.training.launch import launch
 from components.training.results import round_results
 from components.training.settings import TrainingSettings
-from components.training.spec import METRICS, POLICY, STATE, SUMMARY, Report, WorkerSpec
+from components.training.spec import POLICY, STATE, SUMMARY, Report, WorkerSpec
 from components.training.state import read_progress, write_progress
 
 
@@ -80,7 +81,8 @@ def train(
             work,
         )
         report = Report.model_validate_json((output / SUMMARY).read_text())
-        store.write_object(f"logs/{key}/{METRICS}", (output / METRICS).read_bytes())
+        lines = "".join(json.dumps(row) + "\n" for row in report.metrics)
+        store.write_object(f"logs/{key}/metrics.jsonl", lines.encode())
         about = {**policy.metadata, "round": context.round}
         new_policy = store.put(output / POLICY, "policy", about)
         progress = read_progress(output / STATE).model_copy(update={"policy": new_policy.digest})

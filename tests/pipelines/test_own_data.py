@@ -7,28 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 
 from components.report.summary import Summary
+from tests.videos import write_video
 
-COLORS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 70, 220), "white": (240, 240, 240)}
+OPTIONS = ["red", "green", "blue", "white"]
 BROKEN = ("clip-07.mp4", "clip-15.mp4")
-
-
-def write_video(path: Path, color: tuple[int, int, int], *, width: int, height: int, fps: int, frames: int) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for index in range(frames):
-            picture = np.full((height, width, 3), 90, np.uint8)
-            left = index * (width // 2) // frames
-            picture[height // 4 : 3 * height // 4, left : left + width // 2] = color
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +23,11 @@ def own_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = []
     for index in range(20):
         name = f"clip-{index:02d}.mp4"
-        color = list(COLORS)[index % 4]
         size = {"width": 64 + 32 * (index % 5), "height": 64 + 16 * (index % 7)}
-        write_video(folder / "videos" / name, COLORS[color], **size, fps=5 + index, frames=12 + 7 * index)
-        for question in ("What color is the block?", "Which color moves?"):
-            row = {"video": name, "question": question, "task": "multiple_choice", "options": list(COLORS)}
-            rows.append(row | {"answer": color})
+        write_video(folder / "videos" / name, **size, fps=5 + index, frames=12 + 7 * index, seed=index)
+        for question in ("What color is the first block?", "Which color is seen last?"):
+            row = {"video": name, "question": question, "task": "multiple_choice", "options": OPTIONS}
+            rows.append(row | {"answer": OPTIONS[index % 4]})
     whole = (folder / "videos" / BROKEN[0]).read_bytes()
     (folder / "videos" / BROKEN[0]).write_bytes(whole[: len(whole) // 3])
     (folder / "videos" / BROKEN[1]).write_bytes(b"")
