@@ -22,7 +22,8 @@ def ask_policy(
     path: Path, question: str, options: Sequence[str], policy: Path, samples: int, settings: RunSettings
 ) -> list[str]:
     """The policy's responses: the greedy one, or `samples` sampled ones. Raises SettingsError if something cannot be read."""
-    prompt = Prompt(key=path.name, sample=_sample(path, question, options), **_frames(path, settings))
+    frames, fps = _frames(path, settings)
+    prompt = Prompt(key=path.name, sample=_sample(path, question, options), frames=frames, fps=fps)
     sampler = make_sampler(settings.generation)
     try:
         answered = sampler.sample(
@@ -47,7 +48,7 @@ def _sample(path: Path, question: str, options: Sequence[str]) -> Sample:
     return Sample(id="asked", video=path.name, question=question, answer="unknown", task="free_form")
 
 
-def _frames(path: Path, settings: RunSettings) -> dict[str, object]:
+def _frames(path: Path, settings: RunSettings) -> tuple[np.ndarray, float]:
     if not path.is_file():
         raise SettingsError(f"{path}: there is no such video")
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +57,7 @@ def _frames(path: Path, settings: RunSettings) -> dict[str, object]:
             times = video(str(path), settings.ingest.frame_size, settings.ingest.num_frames, str(out))["timestamps"]
         except Unusable as problem:
             raise SettingsError(f"{path}: {problem}") from None
-        return {"frames": np.load(out, allow_pickle=False), "fps": (len(times) - 1) / (times[-1] - times[0])}
+        return np.load(out, allow_pickle=False), (len(times) - 1) / (times[-1] - times[0])
 
 
 def _policy_folder(policy: Path) -> Path:

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from components.shared.dataset import DatasetReader
 from components.shared.generation import Prompt
-from components.shared.policy_inputs import PromptInputs, encode_prompt
+from components.shared.policy_inputs import PromptInputs, banned_token_ids, encode_prompt
 from components.shared.schemas import Group
 from components.training.advantages import informative, normalised
 from components.training.forward import PackedPolicy
@@ -69,9 +69,10 @@ class Preparer:
     ) -> None:
         self.groups, self.reader, self.processor, self.policy = groups, reader, processor, policy
         self.std_floor, self.mask_truncated = std_floor, mask_truncated
+        self.banned = set(banned_token_ids(processor))
 
     def encode(self, index: int) -> PromptInputs:
-        """One group's prompt. Raises ValueError, naming the sample, if the sampler saw other token ids."""
+        """One group's prompt. Raises ValueError, naming the sample, on ids that cannot come from our sampler."""
         group = self.groups[index]
         inputs = encode_prompt(self.processor, group_prompt(group, self.reader))
         ids = tuple(inputs.input_ids.tolist())
@@ -80,6 +81,12 @@ class Preparer:
                 f"sample {group.sample_id}: the trainer's prompt has {len(ids)} token ids, the sampler's"
                 f" {len(group.prompt_token_ids)}, and they differ: was another processor, hint or frame size used?"
             )
+        for response in group.responses:
+            if found := self.banned.intersection(response.token_ids):
+                raise ValueError(
+                    f"sample {group.sample_id}: responses[{response.index}].token_ids has {sorted(found)}, which are never"
+                    " sampled: sample the group again with this policy's processor"
+                )
         return inputs
 
     def prepare(self, micro: MicroBatch, advance: Callable[..., None]) -> Prepared:

@@ -19,7 +19,6 @@ def sample_round(
 ) -> dict[str, Outputs]:
     """What the three steps put out, by step, exactly as if each ran in a task of its own."""
     data, model, training = face.ref(dataset), face.ref(policy), face.ref(state)
-    common = {"sampling": face.sampling, "rewards": face.rewards}
     estimated = estimate_difficulty(
         data,
         model,
@@ -28,7 +27,8 @@ def sample_round(
         face.settings("difficulty", DifficultySettings),
         face.sampler,
         face.context,
-        **common,
+        sampling=face.sampling,
+        rewards=face.rewards,
     )
     hardness = estimated.artifacts["difficulty"]
     augmented = augment(
@@ -39,7 +39,8 @@ def sample_round(
         face.settings("augmentation", AugmentationSettings),
         face.sampler,
         face.context,
-        **common,
+        sampling=face.sampling,
+        rewards=face.rewards,
     )
     rolled_out = roll_out(
         data,
@@ -50,6 +51,7 @@ def sample_round(
         face.settings("rollout", RolloutSettings),
         face.sampler,
         face.context,
-        **common,
+        sampling=face.sampling,
+        rewards=face.rewards,
     )
     return {"difficulty": estimated, "augmentation": augmented, "rollout": rolled_out}

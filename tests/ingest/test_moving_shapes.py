@@ -154,7 +154,7 @@ def test_the_reasoning_names_the_answer_only_in_its_conclusion() -> None:
     rng = np.random.default_rng(2)
     for index in range(300):
         for question in ask(random_scene(rng), 6, rng, unseen=index % 2 == 1):
-            sentences = reasoning(question, question.right, rng)
+            sentences = reasoning(question, question.right)
             before = " ".join(sentences[:-1])
             forms = [question.right, *([question.answer] if question.options else [])]
             forms += question.right.split(" to ") if question.spans else []

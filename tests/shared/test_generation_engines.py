@@ -84,7 +84,7 @@ def forward_logprobs(model: object, prompt: Prompt, response: Response) -> np.nd
     arguments["input_ids"] = torch.cat([arguments["input_ids"], tokens[None]], dim=1)
     arguments["position_ids"] = torch.cat([arguments["position_ids"], positions], dim=2)
     arguments["mm_token_type_ids"] = torch.cat([arguments["mm_token_type_ids"], torch.zeros_like(tokens)[None]], dim=1)
-    with torch.inference_mode():
+    with torch.no_grad():
         logits = model(**arguments).logits[0, -count - 1 : -1].float()
     logits[:, list(banned_token_ids(processor))] = float("-inf")
     return logits.log_softmax(dim=-1)[torch.arange(count), tokens].numpy()

@@ -1,15 +1,12 @@
-"""A tiny random Qwen2.5-VL with its real processor, and the training step's inputs in a store."""
+"""A tiny random Qwen2.5-VL with its real processor."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from components.shared.context import StepContext
-from tests.training_fixtures import ANSWERS, HINT, stored_inputs
+from tests.training_fixtures import ANSWERS, HINT
 
 
 @pytest.fixture(scope="session")
@@ -26,11 +23,3 @@ def policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
-
-
-@pytest.fixture
-def inputs(tmp_path: Path, policy_folder: Path) -> Any:
-    """A store's context and the training step's inputs: 6 groups of 4 responses."""
-    context = StepContext(store=str(tmp_path / "store"), seed=3, round=1)
-    refs = stored_inputs(context.open_store(), tmp_path / "made", policy_folder, 6)
-    return SimpleNamespace(context=context, refs=refs)

@@ -72,21 +72,23 @@ class Question:
         )  # fmt: skip
 
 
-def eliminations(question: Question, concluded: str, rng: np.random.Generator) -> list[str]:
-    """What a reasoning that ends in `concluded` rules out before, at most two alternatives."""
+def eliminations(question: Question, concluded: str) -> list[str]:
+    """What a reasoning that ends in `concluded` rules out before, at most two alternatives.
+
+    They are those that follow `concluded` in the question's own order, so the first of them already takes a decision:
+    in random order they would be learnt, and missed, one by one.
+    """
     if question.task == "temporal_grounding":
         start, end = (int(v) for v in concluded.split(" to "))
         return [f"not at {t}." for t in (start - 1, end + 1) if 0 <= t < DURATION]
-    others = [words for words in question.wrong_answers(rng) if words != concluded]
-    if concluded != question.right:
-        others = [o for o in (*others, question.right)]
-        others = [others[i] for i in rng.permutation(len(others))]
-    return [f"not {words}." for words in others[:2]]
+    every = question.options or tuple(str(n) for n in range(MAX_COUNT + 1))
+    at = every.index(concluded)
+    return [f"not {words}." for words in (*every[at + 1 :], *every[:at])[:2]]
 
 
-def reasoning(question: Question, concluded: str, rng: np.random.Generator) -> list[str]:
+def reasoning(question: Question, concluded: str) -> list[str]:
     """The sentences of a reasoning that ends in `concluded`; joined by spaces they stand inside <think> </think>."""
-    return [f"look at {question.glance}.", *eliminations(question, concluded, rng), f"it is {concluded}."]
+    return [f"look at {question.glance}.", *eliminations(question, concluded), f"it is {concluded}."]
 
 
 def response(question: Question, concluded: str, sentences: Sequence[str]) -> str:

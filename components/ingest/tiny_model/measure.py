@@ -121,10 +121,9 @@ def _noised(items: list[Item], level: float) -> list[Item]:
 
 def _hints(items: list[Item], share: float) -> list[str]:
     """The first `share` of the words before the conclusion of a right reasoning."""
-    rng = np.random.default_rng(_SEED)
     hints = []
     for item in items:
-        words = " ".join(reasoning(item.question, item.question.right, rng)[:-1]).split(" ")
+        words = " ".join(reasoning(item.question, item.question.right)[:-1]).split(" ")
         hints.append(" ".join(words[: max(1, round(share * len(words)))]))
     return hints
 

@@ -63,7 +63,7 @@ def noisy_pair(question: Question, rng: np.random.Generator, clarity: float = 1.
     sample = question.sample("x", "x", "train")
     mode = rng.random()
     hint, given, ruled_out, wrong_rate = "", "", set(), 1 - right
-    sentences = reasoning(question, question.right, rng)
+    sentences = reasoning(question, question.right)
     if mode < GIVEN_SHARE:
         given, wrong_rate = question.answer, GIVEN_WRONG
     elif mode < GIVEN_SHARE + HINT_SHARE:
@@ -73,7 +73,7 @@ def noisy_pair(question: Question, rng: np.random.Generator, clarity: float = 1.
     if rng.random() < wrong_rate:
         concluded = _wrong(question, ruled_out, rng)
         told = [f"not {words}." for words in sorted(ruled_out)]
-        fresh = [s for s in reasoning(question, concluded, rng)[1:-1] if s not in told]
+        fresh = [s for s in reasoning(question, concluded)[1:-1] if s not in told]
         middle = [s for s in sentences[1:-1] if s in told] + fresh[: max(0, 2 - len(told))]
         sentences = [sentences[0], *middle, f"it is {concluded}."]
     text = response(question, concluded, sentences)

@@ -24,7 +24,7 @@ CAPTION_PROMPT = "Describe the video."
 PAD = "<|video_pad|>"
 
 Pairs = list[tuple[str, str, int]]  # the user's text, the response, which of the step's videos
-BRIEF_SHARE = 0.4  # of right responses rule nothing out: the conclusion then has to come from the video alone
+BRIEF_SHARE = 0.25  # of right responses rule nothing out: the conclusion then has to come from the video alone
 GIVEN_SHARE, HINT_SHARE = 0.12, 0.12
 
 
@@ -101,18 +101,20 @@ class Rows:
 class Emphasis:
     """Weights in the loss of the tokens that decide: without them they drown among tokens that are easy to tell."""
 
-    conclusion: float = 1.0  # between "it is" and </think>
+    reasoning: float = 1.0  # from the end of the glance to </think>
     answer: float = 1.0  # inside <answer> </answer>
 
 
 def _weights(tokens: list[str], emphasis: Emphasis) -> list[float]:
+    if "<answer>" not in tokens:
+        return [1.0] * len(tokens)
     weights, current = [], 1.0
     for token in tokens:
         if token in ("</think>", "</answer>"):
             current = 1.0
         weights.append(current)
-        if token == "Ġis":
-            current = emphasis.conclusion
+        if token == ".":
+            current = emphasis.reasoning
         if token == "<answer>":
             current = emphasis.answer
     return weights
@@ -139,7 +141,7 @@ def pad_rows(encoder: Encoder, pairs: Pairs, after_maximum: bool, emphasis: Emph
 def clean_pair(question: Question, rng: np.random.Generator) -> tuple[str, str]:
     """The user's text and a right response; sometimes with the answer given, sometimes with a hint."""
     sample = question.sample("x", "x", "train")
-    sentences = reasoning(question, question.right, rng)
+    sentences = reasoning(question, question.right)
     hint, given = "", ""
     kind = rng.random()
     if kind < BRIEF_SHARE:

@@ -40,10 +40,10 @@ POOL_VIDEOS = 6_000  # in each process
 CORPUS_SCENES = 3_000
 VISION = Stage(steps=500, videos=48, rate=2e-3)
 CAPTIONS = Stage(steps=1200, videos=32, rate=2e-3, final=0.3)
-QUESTIONS = Stage(steps=1000, videos=10, rate=1.5e-3, final=0.04, emphasis=Emphasis(4, 2))
-NOISE = Stage(steps=250, videos=10, rate=6e-4, warmup=20, final=0.1, emphasis=Emphasis(3, 1))
+QUESTIONS = Stage(steps=1500, videos=10, rate=1.5e-3, final=0.04, emphasis=Emphasis(4, 1))
+NOISE = Stage(steps=300, videos=10, rate=6e-4, warmup=20, final=0.1, emphasis=Emphasis(3, 1))
 QUESTIONS_PER_VIDEO = 5
-CAPTION_SHARE = 0.2  # of the rows of the question stage
+CAPTION_SHARE = 0.15  # of the rows of the question stage
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # mallopt(3)
 
 
@@ -64,7 +64,7 @@ def corpus(seed: int) -> list[str]:
         texts.append(caption(scene))
         for question in (*ask(scene, 10, rng), *ask(scene, 10, rng, unseen=True)):
             texts.append(prompts.question_text(question.sample("x", "x", "train"), hint="x", given_answer="x"))
-            texts.append(response(question, question.right, reasoning(question, question.right, rng)))
+            texts.append(response(question, question.right, reasoning(question, question.right)))
     for markup in MARKUP:
         texts = [text.replace(markup, "\n") for text in texts]
     return texts

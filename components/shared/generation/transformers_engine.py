@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.shared.generation import GenerationSettings, Prompt, Sampled
+from components.shared.generation.quiet import captured_output
 from components.shared.generation.requests import checked_token_ids, make_response
 from components.shared.policy_inputs import (
     PromptInputs,
@@ -77,9 +78,10 @@ class TransformersSampler:
 
         on_gpu = torch.cuda.is_available()
         name = self.settings.dtype if self.settings.dtype != "auto" else "bfloat16" if on_gpu else "float32"
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            policy, dtype=getattr(torch, name), local_files_only=True
-        )
+        with captured_output():  # its progress bar
+            model: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+                policy, dtype=getattr(torch, name), local_files_only=True
+            )
         self._model = model.to("cuda" if on_gpu else "cpu").eval()
         self._policy = policy
         self.startup_seconds += time.monotonic() - began
