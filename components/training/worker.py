@@ -22,6 +22,7 @@ def main(spec_file: Path) -> None:
     spec = WorkerSpec.model_validate_json(spec_file.read_text())
     for name in _NOT_NEEDED:
         sys.modules[name] = None  # type: ignore[assignment] # Python's way to make an import fail
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # nothing is compiled, and loading the compiler takes 2 s
     if int(os.environ["RANK"]) != 0:
         os.environ.pop("DEEPVIDEO_PROGRESS", None)
 

@@ -11,7 +11,7 @@ from components.ingest.moving_shapes.scenes import Scene, random_scene
 from components.ingest.tiny_model import forward
 from components.ingest.tiny_model.build import FRAME_SIZE
 from components.ingest.tiny_model.measure import WEIGHTS, scores
-from components.ingest.tiny_model.noise import PROFILES, broken, noisy_pair, profile
+from components.ingest.tiny_model.noise import broken, noisy_pair, profile
 from components.ingest.tiny_model.rows import FRAMES, Encoder, clean_pair, pad_rows, render, sampled_timestamps
 from components.ingest.tiny_model.stages import Stage
 from components.shared import prompts
@@ -134,7 +134,9 @@ def test_wrong_rates_spread_and_hints_and_answers_lower_them(asked: list[tuple[S
     assert 0.45 < plain < 0.65
     assert hint < plain - 0.15
     assert given < 0.08
-    assert {profile(q) for _, q in asked} == set(PROFILES)
+    chances = sorted(profile(q)[0] for _, q in asked)
+    assert chances[0] <= 0.05 and chances[-1] >= 0.95
+    assert sum(0.2 < chance < 0.8 for chance in chances) > len(chances) / 3
 
 
 def test_a_response_to_a_hint_does_not_conclude_what_the_hint_ruled_out(asked: list[tuple[Scene, Question]]) -> None:

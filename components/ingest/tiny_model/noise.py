@@ -1,7 +1,7 @@
 """Responses of a base model before RL: it knows the answer, yet its samples often say another one or break the format.
 
-How often depends on the kind of question and its subject, which the model can see: some cells are nearly always right,
-some nearly never, most in between. A hint lowers the rate, a given answer lowers it to almost nothing.
+How often depends on the question's subject, which the model can see: about some it is nearly always right as far as it
+knows, about some nearly never, about most in between. A hint lowers the rate, a given answer lowers it to almost nothing.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from components.ingest.moving_shapes.questions import TRAIN_KINDS, Question, ask, reasoning, response
-from components.ingest.moving_shapes.scenes import COLORS, SHAPES, Scene
+from components.ingest.moving_shapes.questions import Question, ask, reasoning, response
+from components.ingest.moving_shapes.scenes import Scene
 from components.ingest.tiny_model.rows import Pairs
 from components.shared import prompts
 
-# chance of a right conclusion and of a broken format; cells take them in turn
-PROFILES = (
-    (0.55, 0.12), (0.99, 0.01), (0.35, 0.12), (0.65, 0.10), (0.02, 0.02), (0.50, 0.16),
-    (0.98, 0.01), (0.20, 0.08), (0.75, 0.14), (0.45, 0.10), (0.03, 0.01), (0.60, 0.12),
-)  # fmt: skip
+# by subject: chance of a right conclusion and of a broken format
+PROFILES = {
+    "circle": (0.98, 0.01), "square": (0.75, 0.14), "triangle": (0.45, 0.16), "cross": (0.03, 0.02),
+    "red": (0.98, 0.01), "green": (0.60, 0.16), "blue": (0.30, 0.12), "yellow": (0.75, 0.12),
+    "": (0.55, 0.12),
+}  # fmt: skip
 GIVEN_WRONG = 0.03
 GRAINY_SHARE = 0.25  # of the videos
 CLARITY_ENDS = 100.0  # grey levels of noise at which nothing can be told any more
@@ -28,10 +29,8 @@ HINT_FACTOR, HINT_SLOPE = 0.75, 0.45  # on the chance of a wrong conclusion: at 
 
 
 def profile(question: Question) -> tuple[float, float]:
-    """(chance of a right conclusion, chance of a broken format) of the question's cell."""
-    kind = list(TRAIN_KINDS).index(question.kind)
-    subject = (*SHAPES, *COLORS, "").index(question.subject) % len(COLORS)
-    return PROFILES[(5 * kind + 3 * (kind % 2) + subject) % len(PROFILES)]
+    """(chance of a right conclusion, chance of a broken format) of a plain question on clear frames."""
+    return PROFILES[question.subject]
 
 
 def broken(text: str, rng: np.random.Generator) -> str:
