@@ -57,7 +57,7 @@ def write_dataset(folder: Path, samples: Sequence[Sample], seed: int = 0) -> Pat
     write_records(folder / SAMPLES, samples)
     write_records(folder / FRAMES, records)
     write_records(folder / QUARANTINE, [])
-    (folder / REPORT).write_text("{}")
+    (folder / REPORT).write_text('{"max_hint_tokens": 64}')
     return folder
 
 

@@ -50,7 +50,7 @@ def test_the_first_policy_state_and_buffer_are_there(settings_for, context, ask,
         policy_folder / "model.safetensors"
     ).read_bytes()
     state = json.loads((store.get(artifacts["state"]) / "progress.json").read_text())
-    assert state == {"global_step": 0, "round": 0, "stop_reason": "", "history": []}
+    assert state == {"global_step": 0, "stop_reason": "", "history": []}
     assert artifacts["state"].metadata == {"stop_reason": "", "global_step": 0}
     assert read_buffer(store.get(artifacts["buffer"])) == []
 

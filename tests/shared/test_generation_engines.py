@@ -166,6 +166,7 @@ def test_a_fresh_process_samples_the_same_and_prints_nothing_of_its_own(vllm: Sa
     program = f"""
 import json, os, runpy
 tests = runpy.run_path({str(Path(__file__))!r})
+tests["load_processor"](tests["POLICY"])  # importing transformers sets a few variables of its own
 before = dict(os.environ)
 sampler = tests["make_sampler"](tests["GenerationSettings"]())
 sampled = tests["ask"](sampler, tests["make_prompts"](2))
