@@ -11,16 +11,13 @@ def round_ids(sample_ids: Sequence[str], seed: int, round_index: int, count: int
     """The ids of round `round_index` (from 1), in the round's order.
 
     Every sample comes once an epoch. A round that an epoch's end falls into goes on with the next epoch; the samples it
-    has already are moved to the end of its share there, so that no round has one twice. Raises ValueError if `count`
-    exceeds the number of samples.
+    has already are moved to the end of its share there, so that no round has one twice. Where there are fewer than
+    `count` samples, every round takes them all.
     """
     if round_index < 1:
         raise ValueError(f"rounds count from 1, got {round_index}")
-    if count > len(sample_ids):
-        raise ValueError(
-            f"prompts_per_round: {count} exceeds the {len(sample_ids)} samples of the train split; lower it"
-        )
     ids = sorted(sample_ids)
+    count = min(count, len(ids))
     end = round_index * count
     order: list[str] = []
     epoch = 0

@@ -10,7 +10,9 @@ from components.shared.settings import StepSettings, setting
 class DifficultySettings(StepSettings):
     """Which samples a round takes, and what their difficulty is measured against."""
 
-    prompts_per_round: int = setting(96, "Training samples a round takes.", unit="samples", ge=1)
+    prompts_per_round: int = setting(
+        96, "Training samples a round takes; all of them where there are fewer.", unit="samples", ge=1
+    )
     replay_window: int = setting(100, "Samples that the replay buffer holds (W).", unit="samples", ge=1)
     difficulty_reference: Literal["relative", "absolute"] = setting(
         "relative",

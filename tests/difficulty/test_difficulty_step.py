@@ -109,7 +109,6 @@ def test_what_the_result_depends_on_is_part_of_the_key(begun: Round, change: str
 @pytest.mark.parametrize(
     ("settings", "rewards", "message"),
     [
-        ({"prompts_per_round": 9}, RewardSettings(), "prompts_per_round: 9 exceeds the 8 samples"),
         ({}, RewardSettings(reward_funcs=("nowhere:reward",)), "cannot import 'nowhere'"),
         ({}, RewardSettings(reward_funcs=("iou",)), "none of .* gives sample .* any reward"),
     ],

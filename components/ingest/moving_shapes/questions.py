@@ -102,8 +102,12 @@ def _choice(kind: str, subject: str, text: str, right: str, options: Sequence[st
     return Question(kind, subject, text, "multiple_choice", right, glance, tuple(options))
 
 
+def _any(items: Sequence[MovingShape], rng: np.random.Generator) -> MovingShape:
+    return items[int(rng.integers(len(items)))]
+
+
 def _pick(items: Sequence[MovingShape], rng: np.random.Generator) -> MovingShape | None:
-    return items[rng.integers(len(items))] if items else None
+    return _any(items, rng) if items else None
 
 
 def _unique_colors(scene: Scene) -> list[MovingShape]:
@@ -118,65 +122,68 @@ def _extreme(scene: Scene, last: bool) -> MovingShape | None:
     return scene.shapes[times.index(time)] if len(times) > 1 and times.count(time) == 1 else None
 
 
-def _color(scene, rng):
-    item = _pick(scene.shapes, rng)
+def _color(scene: Scene, rng: np.random.Generator) -> Question | None:
+    item = _any(scene.shapes, rng)
     return _choice("color", item.shape, f"What color is the {item.shape}?", item.color, COLORS, f"the {item.shape}")
 
 
-def _shape(scene, rng):
+def _shape(scene: Scene, rng: np.random.Generator) -> Question | None:
     item = _pick(_unique_colors(scene), rng)
     if item:
         text = f"Which shape is {item.color}?"
         return _choice("shape", item.color, text, item.shape, SHAPES, f"the {item.color} one")
+    return None
 
 
-def _position(kind, place, name):
+def _position(kind: str, place: str | None, name: str) -> Question | None:
     text = f"Where does the {name} {kind}?"
-    return place and _choice(kind, name, text, place, POSITIONS, f"the {name}")
+    return _choice(kind, name, text, place, POSITIONS, f"the {name}") if place else None
 
 
-def _start(scene, rng):
-    item = _pick(scene.shapes, rng)
+def _start(scene: Scene, rng: np.random.Generator) -> Question | None:
+    item = _any(scene.shapes, rng)
     return _position("start", quadrant(item.x, item.y), item.shape)
 
 
-def _end(scene, rng):
-    item = _pick(scene.shapes, rng)
+def _end(scene: Scene, rng: np.random.Generator) -> Question | None:
+    item = _any(scene.shapes, rng)
     return _position("end", quadrant(*item.center(item.disappears)), item.shape)
 
 
-def _direction(scene, rng):
+def _direction(scene: Scene, rng: np.random.Generator) -> Question | None:
     item = _pick([s for s in scene.shapes if s.speed != "still"], rng)
     if item:
         text = f"Which way does the {item.shape} move?"
         return _choice("direction", item.shape, text, item.direction, tuple(DIRECTIONS), f"the {item.shape}")
+    return None
 
 
-def _speed(scene, rng):
-    item = _pick(scene.shapes, rng)
+def _speed(scene: Scene, rng: np.random.Generator) -> Question | None:
+    item = _any(scene.shapes, rng)
     text = f"How fast is the {item.shape}?"
     return _choice("speed", item.shape, text, item.speed, tuple(SPEEDS), f"the {item.shape}")
 
 
-def _first(scene, rng):
+def _first(scene: Scene, rng: np.random.Generator) -> Question | None:
     item = _extreme(scene, last=False)
     if item:
         return _choice("first", "", "Which shape appears first?", item.shape, SHAPES, "the beginning")
+    return None
 
 
-def _count(scene, rng):
+def _count(scene: Scene, rng: np.random.Generator) -> Question | None:
     right = str(len(scene.shapes))
     return Question("count", "", "How many shapes are there?", "numerical", right, "all shapes")
 
 
-def _count_color(scene, rng):
+def _count_color(scene: Scene, rng: np.random.Generator) -> Question | None:
     colors = [s.color for s in scene.shapes]
     color = str(rng.choice(COLORS)) if rng.random() < 0.3 else str(rng.choice(colors))
     right = str(colors.count(color))
     return Question("count color", color, f"How many shapes are {color}?", "numerical", right, f"the {color} ones")
 
 
-def _interval(kind, item, name):
+def _interval(kind: str, item: MovingShape, name: str) -> Question:
     right = f"{item.appears} to {item.disappears}"
     spans = ((float(item.appears), float(item.disappears)),)
     subject = item.shape if kind == "visible" else item.color
@@ -184,46 +191,50 @@ def _interval(kind, item, name):
     return Question(kind, subject, text, "temporal_grounding", right, f"the {name}", spans=spans)
 
 
-def _visible(scene, rng):
-    item = _pick(scene.shapes, rng)
+def _visible(scene: Scene, rng: np.random.Generator) -> Question | None:
+    item = _any(scene.shapes, rng)
     return _interval("visible", item, item.shape)
 
 
-def _last(scene, rng):
+def _last(scene: Scene, rng: np.random.Generator) -> Question | None:
     item = _extreme(scene, last=True)
     if item:
         return _choice("last", "", "Which shape appears last?", item.shape, SHAPES, "the end")
+    return None
 
 
-def _first_color(scene, rng):
+def _first_color(scene: Scene, rng: np.random.Generator) -> Question | None:
     item = _extreme(scene, last=False)
     if item:
         text = "What color is the shape that appears first?"
         return _choice("first color", "", text, item.color, COLORS, "the beginning")
+    return None
 
 
-def _color_direction(scene, rng):
+def _color_direction(scene: Scene, rng: np.random.Generator) -> Question | None:
     item = _pick([s for s in _unique_colors(scene) if s.speed != "still"], rng)
     if item:
         text = f"Which way does the {item.color} shape move?"
         name = f"the {item.color} shape"
         return _choice("color direction", item.color, text, item.direction, tuple(DIRECTIONS), name)
+    return None
 
 
-def _color_start(scene, rng):
+def _color_start(scene: Scene, rng: np.random.Generator) -> Question | None:
     item = _pick(_unique_colors(scene), rng)
-    if item:
+    place = quadrant(item.x, item.y) if item else None
+    if item and place:
         text = f"Where does the {item.color} shape start?"
-        right = quadrant(item.x, item.y)
-        return _choice("color start", item.color, text, right, POSITIONS, f"the {item.color} shape")
+        return _choice("color start", item.color, text, place, POSITIONS, f"the {item.color} shape")
+    return None
 
 
-def _color_visible(scene, rng):
+def _color_visible(scene: Scene, rng: np.random.Generator) -> Question | None:
     item = _pick(_unique_colors(scene), rng)
-    return item and _interval("color visible", item, f"{item.color} shape")
+    return _interval("color visible", item, f"{item.color} shape") if item else None
 
 
-def _count_moving(scene, rng):
+def _count_moving(scene: Scene, rng: np.random.Generator) -> Question | None:
     right = str(sum(s.speed != "still" for s in scene.shapes))
     return Question("count moving", "", "How many shapes move?", "numerical", right, "all shapes")
 

@@ -23,15 +23,16 @@ MAX_VISIBLE = {"still": DURATION, "slow": DURATION, "fast": 6}  # a fast shape w
 _TRIES = 40
 
 LookName = Literal["plain", "other"]
+Rgb = tuple[int, ...]  # red, green, blue in 0 to 255
 
 
 @dataclass(frozen=True)
 class Look:
     """Everything that no question asks about. `top` and `bottom` are the background's RGB, blended down the frame."""
 
-    top: tuple[int, int, int]
-    bottom: tuple[int, int, int]
-    shades: tuple[tuple[int, int, int], ...]  # RGB of each of COLORS
+    top: Rgb
+    bottom: Rgb
+    shades: tuple[Rgb, ...]  # RGB of each of COLORS
     radius: float
     noise_std: float  # grey levels
     noise_seed: int
@@ -120,7 +121,7 @@ def _random_shape(rng: np.random.Generator, shape: str, color: str, radius: floa
 
 def _overlap(one: MovingShape, other: MovingShape, radius: float) -> bool:
     start, end = max(one.appears, other.appears), min(one.disappears, other.disappears)
-    for time in np.arange(start, end, 0.5):
+    for time in np.arange(start, end, 0.5).tolist():
         (x1, y1), (x2, y2) = one.center(time), other.center(time)
         if max(abs(x1 - x2), abs(y1 - y2)) < 1.9 * radius:
             return True

@@ -5,6 +5,8 @@ Shapes: B videos, T = 4 temporal steps of two frames, P = 16 patches a step, V =
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -33,7 +35,7 @@ def _rotate_half(x: Tensor) -> Tensor:
     return torch.cat((-two, one), -1)
 
 
-def video_features(visual: torch.nn.Module, patches_BTPD: Tensor) -> Tensor:
+def video_features(visual: Any, patches_BTPD: Tensor) -> Tensor:
     """The vision tower's tokens (B, V, hidden). Every temporal step of a 56 x 56 video is one attention window."""
     count, steps, number, _ = patches_BTPD.shape
     x = F.linear(patches_BTPD, visual.patch_embed.proj.weight.flatten(1)).flatten(0, 1)
@@ -67,9 +69,7 @@ def positions(before: int, length: int, seconds_a_step: float, tokens_per_second
     return torch.cat((torch.arange(before).expand(3, -1), video, rest.expand(3, -1)), 1)
 
 
-def hidden_states(
-    model: torch.nn.Module, ids_RL: Tensor, video_RVD: Tensor, before: int, positions_3RL: Tensor
-) -> Tensor:
+def hidden_states(model: Any, ids_RL: Tensor, video_RVD: Tensor, before: int, positions_3RL: Tensor) -> Tensor:
     """The language model's last hidden states (R, L, hidden) for right-padded rows with the video at `before`."""
     embedded = model.model.language_model.embed_tokens(ids_RL)
     embedded = torch.cat((embedded[:, :before], video_RVD, embedded[:, before + video_RVD.shape[1] :]), 1)

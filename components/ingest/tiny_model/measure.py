@@ -91,7 +91,7 @@ class Sampler:
             "fps": 1.0, "total_num_frames": 8, "duration": 8.0, "frames_indices": list(range(8)),
             "video_backend": "memory", "do_sample_frames": False,
         }  # fmt: skip
-        inputs = [{"prompt": text, "multi_modal_data": {"video": (frames, metadata)}} for text, frames in requests]
+        inputs: Any = [{"prompt": text, "multi_modal_data": {"video": (frames, metadata)}} for text, frames in requests]
         parameters = SamplingParams(n=count, temperature=0.0 if greedy else 1.0, top_p=1.0, max_tokens=64)
         outputs = self._llm.generate(inputs, parameters, use_tqdm=False)
         return [[completion.text for completion in output.outputs] for output in outputs]

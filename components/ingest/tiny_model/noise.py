@@ -61,7 +61,8 @@ def noisy_pair(question: Question, rng: np.random.Generator, clarity: float = 1.
     right *= clarity
     sample = question.sample("x", "x", "train")
     mode = rng.random()
-    hint, given, ruled_out, wrong_rate = "", "", set(), 1 - right
+    hint, given, wrong_rate = "", "", 1 - right
+    ruled_out: set[str] = set()
     sentences = reasoning(question, question.right)
     if mode < GIVEN_SHARE:
         given, wrong_rate = question.answer, GIVEN_WRONG

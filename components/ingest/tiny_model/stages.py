@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class Stage:
 
 
 def _average_gradients(parameters: list[nn.Parameter]) -> None:
-    gradients = [parameter.grad for parameter in parameters]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = nn.utils.parameters_to_vector(gradients)
     dist.all_reduce(flat)
     nn.utils.vector_to_parameters(flat / dist.get_world_size(), gradients)
@@ -67,7 +68,7 @@ def _choose(pool: Pool, count: int, rng: np.random.Generator) -> tuple[list[Scen
     return [pool.scenes[i] for i in chosen], pool.frames[chosen]
 
 
-def train_vision(model: nn.Module, pool: Pool, stage: Stage, rng: np.random.Generator, report: Report) -> None:
+def train_vision(model: Any, pool: Pool, stage: Stage, rng: np.random.Generator, report: Report) -> None:
     """Let the vision tower alone name what each token's square shows; the head that reads it off is thrown away."""
     combinations = len(SHAPES) * len(COLORS)
     head = nn.Linear(model.config.text_config.hidden_size, 2 * (combinations + 2 * len(SHAPES)))
@@ -84,7 +85,7 @@ def train_vision(model: nn.Module, pool: Pool, stage: Stage, rng: np.random.Gene
     _run(stage, [*model.model.visual.parameters(), *head.parameters()], loss_of, report)
 
 
-def language_loss(model: nn.Module, encoder: Encoder, rows: Rows, features_BVD: Tensor) -> Tensor:
+def language_loss(model: Any, encoder: Encoder, rows: Rows, features_BVD: Tensor) -> Tensor:
     """Weighted mean cross-entropy over the response tokens of `rows`."""
     hidden = forward.hidden_states(model, rows.ids_RL, features_BVD[rows.video], encoder.before, rows.positions_3RL)
     target = rows.labels_RL[:, 1:]
@@ -94,7 +95,7 @@ def language_loss(model: nn.Module, encoder: Encoder, rows: Rows, features_BVD: 
 
 
 def train_language(
-    model: nn.Module,
+    model: Any,
     encoder: Encoder,
     pool: Pool,
     stage: Stage,
