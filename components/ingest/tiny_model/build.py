@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -61,11 +62,12 @@ def build_processor(corpus: Iterable[str]) -> Qwen2_5_VLProcessor:
     )
     tokenizer.train_from_iterator(corpus, trainer)
     learned = json.loads(tokenizer.to_str())["model"]
-    fast = Qwen2Tokenizer(
-        vocab=learned["vocab"], merges=[tuple(pair) for pair in learned["merges"]],
-        unk_token=None, bos_token=None, eos_token="<|im_end|>", pad_token="<|endoftext|>",
-        additional_special_tokens=list(SPECIAL_TOKENS), model_max_length=2048,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "vocab": learned["vocab"], "merges": [tuple(pair) for pair in learned["merges"]],
+        "unk_token": None, "bos_token": None, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
+        "additional_special_tokens": list(SPECIAL_TOKENS), "model_max_length": 2048,
+    }  # fmt: skip
+    fast = Qwen2Tokenizer(**options)
     fast.add_tokens(list(MARKUP))
     settings = {"size": _PIXELS, "patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
     return Qwen2_5_VLProcessor(
