@@ -21,8 +21,8 @@ _MOST_QUARANTINED = 5
 def print_summary(folder: RunFolder, console: Console) -> None:
     """Scores before and after, promotion, what was left out, time, and the two commands that show more."""
     summary = Summary.model_validate_json(folder.summary.read_text())
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in ("level", "n", "before", "after", "difference", "greedy", "unreadable"):
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("level", "n", "before", "after", "difference", "greedy", "unread"):
         table.add_column(name, justify="left" if name == "level" else "right", no_wrap=True)
     for name, level in summary.evaluation.items():
         sampled = level.figures["sampled"]
