@@ -39,19 +39,20 @@ def sample(index: int, split: str = "train") -> Sample:
     )
 
 
-def write_dataset(folder: Path, samples: Sequence[Sample], seed: int = 0) -> Path:
-    """A dataset as ingest leaves it, with frames of 2 x 28 x 28 random pixels."""
-    rng = np.random.default_rng(seed)
+def write_dataset(folder: Path, samples: Sequence[Sample], videos: Sequence[np.ndarray] | None = None) -> Path:
+    """A dataset as ingest leaves it: a video a sample, one frame a second. Without `videos` 2 x 28 x 28 random pixels."""
+    rng = np.random.default_rng(0)
+    videos = videos or [rng.integers(0, 256, (2, 28, 28, 3), dtype=np.uint8) for _ in samples]
     (folder / "frames").mkdir(parents=True)
     records = []
-    for item in samples:
-        frames = rng.integers(0, 256, (2, 28, 28, 3), dtype=np.uint8)
+    for item, frames in zip(samples, videos, strict=True):
+        count, height, width, _ = frames.shape
         digest = frames_digest(frames)
         np.save(folder / "frames" / f"{digest}.npy", frames)
         records.append(
             Frames(
-                video=item.video, file=f"frames/{digest}.npy", timestamps=(0.0, 1.0), fps=1.0, duration=2.0,
-                height=28, width=28, digest=digest,
+                video=item.video, file=f"frames/{digest}.npy", timestamps=tuple(map(float, range(count))), fps=1.0,
+                duration=float(count), height=height, width=width, digest=digest,
             )
         )  # fmt: skip
     write_records(folder / SAMPLES, samples)
@@ -136,13 +137,15 @@ class Round:
     state: ArtifactRef
 
 
-def begin_round(folder: Path, samples: Sequence[Sample], round_index: int = 1, seed: int = 3) -> Round:
+def begin_round(
+    folder: Path, samples: Sequence[Sample], videos: Sequence[np.ndarray] | None = None, round_index: int = 1
+) -> Round:
     """A store in `folder` with a dataset, a policy of a tokenizer alone, an empty buffer and an empty state."""
-    context = StepContext(store=str(folder / "store"), seed=seed, round=round_index)
+    context = StepContext(store=str(folder / "store"), seed=3, round=round_index)
     store = context.open_store()
     return Round(
         context=context,
-        dataset=store.put(write_dataset(folder / "dataset", samples), "dataset"),
+        dataset=store.put(write_dataset(folder / "dataset", samples, videos), "dataset"),
         policy=put_files(store, "policy", {"tokenizer.json": tokenizer().to_str().encode()}),
         buffer=put_files(store, "buffer", {BUFFER: b""}),
         state=put_files(store, "state", {"state.json": b"{}"}),

@@ -23,27 +23,27 @@ class AugmentationSettings(StepSettings):
         "adaptive", "Whether hints and noise grow with |Delta|, or are the same for every sample."
     )
     hint_offset: float = setting(
-        0.2, "Hint at |Delta| = 0, as a share of the reasoning (adaptive).", unit="share", ge=0, le=MAX_HINT_FRACTION
+        0.0, "Hint at |Delta| = 0, as a share of the reasoning (adaptive).", unit="share", ge=0, le=MAX_HINT_FRACTION
     )
     hint_slope: float = setting(
-        1.0, "How much longer a hint gets with |Delta| (adaptive).", unit="share a unit of |Delta|", ge=0
+        1.2, "How much longer a hint gets with |Delta| (adaptive).", unit="share a unit of |Delta|", ge=0
     )
     hint_max: float = setting(
         MAX_HINT_FRACTION, "Longest hint, as a share of the reasoning.", unit="share", ge=0, le=MAX_HINT_FRACTION
     )
     fixed_hint_fraction: float = setting(
-        0.5, "Every hint's share of the reasoning (fixed).", unit="share", ge=0, le=MAX_HINT_FRACTION
+        0.3, "Every hint's share of the reasoning (fixed).", unit="share", ge=0, le=MAX_HINT_FRACTION
     )
     hint_generations: int = setting(
         4, "Responses with the ground-truth answer given, of which the best makes the hint.", unit="responses", ge=1
     )
     noise_offset: float = setting(
-        10.0, "Noise at |Delta| = 0, as a standard deviation (adaptive).", unit="grey levels", ge=0, le=255
+        70.0, "Noise at |Delta| = 0, as a standard deviation (adaptive).", unit="grey levels", ge=0, le=255
     )
     noise_slope: float = setting(
-        60.0, "How much stronger noise gets with |Delta| (adaptive).", unit="grey levels a unit of |Delta|", ge=0
+        100.0, "How much stronger noise gets with |Delta| (adaptive).", unit="grey levels a unit of |Delta|", ge=0
     )
-    noise_max: float = setting(60.0, "Strongest noise, as a standard deviation.", unit="grey levels", ge=0, le=255)
+    noise_max: float = setting(120.0, "Strongest noise, as a standard deviation.", unit="grey levels", ge=0, le=255)
     fixed_noise_std: float = setting(
-        30.0, "Every noised video's standard deviation (fixed).", unit="grey levels", ge=0, le=255
+        90.0, "Every noised video's standard deviation (fixed).", unit="grey levels", ge=0, le=255
     )

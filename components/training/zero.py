@@ -25,6 +25,7 @@ def engine_config(settings: TrainingSettings, parameters: int) -> dict[str, Any]
         "contiguous_gradients": True,
         "reduce_bucket_size": min(parameters, 200_000_000),  # a buffer of this size is held
         "allgather_bucket_size": 500_000_000,
+        "memory_efficient_linear": False,  # ZeRO-3's own rounds otherwise than PyTorch's: log-ratios would not start at 0
     }
     if settings.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}

@@ -72,12 +72,6 @@ def test_a_round_trains_the_language_model_and_reports_every_step(round_one: Sim
     assert round_one.outputs.startup_seconds > 0
 
 
-def test_the_advantage_is_learned(round_one: SimpleNamespace) -> None:
-    # second pass over the same minibatches: log-ratios lean the advantages' way
-    second = round_one.outputs.results["series"]["advantage_rho_correlation"][3:]
-    assert all(value is not None and value > 0.3 for value in second)
-
-
 def test_asked_again_the_ledger_answers(round_one: SimpleNamespace) -> None:
     started = time.monotonic()
     assert train(**round_one.refs, settings=SETTINGS, context=round_one.context) == round_one.outputs
@@ -88,12 +82,15 @@ def test_the_next_round_goes_on_where_the_state_is(round_one: SimpleNamespace) -
     before = round_one.outputs.artifacts
     refs = {**round_one.refs, "policy": before["policy"], "state": before["state"]}
     context = round_one.context.model_copy(update={"round": 2})
-    settings = SETTINGS.model_copy(update={"num_iterations": 1, "stop_reward_patience": 1})
+    updates = {"steps_per_generation": 1, "num_iterations": 6, "stop_reward_patience": 1}
+    settings = SETTINGS.model_copy(update=updates)
     outputs = train(**refs, settings=settings, context=context)
-    assert outputs.results["series"]["global_step"] == [7, 8, 9]
+    assert outputs.results["series"]["global_step"] == [7, 8, 9, 10, 11, 12]
     assert outputs.results["steps"][0]["kl"] > 0  # against the run's first policy
+    learned = outputs.results["series"]["advantage_rho_correlation"]
+    assert learned[0] is None and learned[-1] > 0.5  # over the same groups: log-ratios lean the advantages' way
     progress = json.loads((folder(round_one, outputs.artifacts["state"]) / "progress.json").read_text())
-    assert progress["global_step"] == 9 and progress["optimizer_steps"] == 9 and len(progress["history"]) == 2
+    assert progress["global_step"] == 12 and progress["optimizer_steps"] == 12 and len(progress["history"]) == 2
     assert progress["policy"] == outputs.artifacts["policy"].digest
     # the rewards are round 1's: no new best, so the rule fires, and the round after hands everything on
     assert "no mean reward above" in str(outputs.artifacts["state"].metadata["stop_reason"])
@@ -178,7 +175,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(
     for path in policy_folder.iterdir():
         (broken / path.name).write_bytes(path.read_bytes())
     tensors = load_file(broken / "model.safetensors")
-    tensors["model.language_model.norm.weight"][0] = float("inf")
+    tensors["model.norm.weight"][0] = float("inf")
     save_file(tensors, broken / "model.safetensors", {"format": "pt"})
     ref = store.put(broken, "policy")
     settings = SETTINGS.model_copy(update={"num_iterations": 1})
