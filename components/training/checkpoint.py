@@ -35,7 +35,8 @@ def write_checkpoint(
     if keep:
         folder.mkdir()
         save_masters(masters, folder)
-    save_moments(folder, parameters, keep=keep)
+    if position.optimizer_steps:  # without an applied step there are none
+        save_moments(folder, parameters, keep=keep)
     if keep:
         (folder / _POSITION).write_text(position.model_dump_json())
         before = _newest(store, key)
