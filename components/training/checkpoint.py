@@ -20,7 +20,7 @@ class Position(Record):
     optimizer_steps: int  # Adam's count, over all rounds
     num_tokens: int = 0  # of the round, packed, in forward passes with gradient
     skipped_steps: int = 0
-    noise: float = 0.0  # std(rho) at unchanged weights
+    noise: float | None = 0.0  # std(rho) at unchanged weights
     metrics: tuple[dict[str, float | None], ...] = ()
 
 

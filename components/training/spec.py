@@ -30,6 +30,6 @@ class Report(Record):
 
     startup_seconds: float  # imports, loading the policy, and starting DeepSpeed
     skipped_steps: int
-    noise: float  # std(rho) at unchanged weights
+    noise: float | None  # std(rho) at unchanged weights, None where it is not finite
     engines: dict[str, str]  # name -> version of what ran
     metrics: tuple[dict[str, float | None], ...]  # one record an optimizer step

@@ -21,8 +21,9 @@ pathlib.Path(sys.argv[1]).write_text(f"{__import__('os').getpid()} {grandchild.p
 time.sleep(float(sys.argv[2]))
 """
 PARENT = """
-import os, sys, pathlib
+import os, signal, sys, pathlib
 from components.shared.processes import run_child
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 run_child([sys.executable, "-c", sys.argv[1], sys.argv[2], "120"], env=os.environ, log=pathlib.Path(sys.argv[3]))
 """
 
