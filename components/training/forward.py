@@ -61,7 +61,7 @@ class PackedPolicy(nn.Module):
             attention_mask={"full_attention": attention_mask(packed.segments)},
             use_cache=False,
         ).last_hidden_state
-        hidden = hidden.flatten(0, 1)[packed.sources]
+        hidden = hidden.flatten(0, 1).index_select(0, packed.sources)  # indexing's gradient adds up in any order
         chunks = zip(hidden.split(self.lm_head_chunk), packed.targets.split(self.lm_head_chunk), strict=True)
         if len(hidden) <= self.lm_head_chunk or not torch.is_grad_enabled():
             parts = [self._score(*chunk) for chunk in chunks]

@@ -134,7 +134,7 @@ class OptimizerSteps:
             optimizer_steps=position.optimizer_steps + applied,
             num_tokens=position.num_tokens + tokens,
             skipped_steps=position.skipped_steps + (not applied),
-            noise=position.noise if position.next_step else noise,
+            noise=position.noise if position.next_step else _finite(noise),
             metrics=(*position.metrics, {name: _finite(value) for name, value in record.items()}),
         )
 

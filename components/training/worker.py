@@ -30,6 +30,16 @@ def main(spec_file: Path) -> None:
 
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
+        torch.use_deterministic_algorithms(True)  # a round that was killed ends with the same weights, bit for bit
+        torch.utils.deterministic.fill_uninitialized_memory = False
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    record(_train)(spec)  # lets torchrun end its log with the error of the rank that failed first
+
+
+def _train(spec: WorkerSpec) -> None:
+    import torch
+
     from components.training.distributed import join
     from components.training.round import Round
 

@@ -10,9 +10,17 @@ from components.ingest.moving_shapes.questions import Question, ask
 from components.ingest.moving_shapes.scenes import Scene, random_scene
 from components.ingest.tiny_model import forward
 from components.ingest.tiny_model.build import FRAME_SIZE
-from components.ingest.tiny_model.measure import WEIGHTS, scores
+from components.ingest.tiny_model.measure import WEIGHTS
 from components.ingest.tiny_model.noise import broken, noisy_pair, profile
-from components.ingest.tiny_model.rows import FRAMES, Encoder, clean_pair, pad_rows, render, sampled_timestamps
+from components.ingest.tiny_model.rows import (
+    FRAMES,
+    Emphasis,
+    Encoder,
+    clean_pair,
+    pad_rows,
+    render,
+    sampled_timestamps,
+)
 from components.ingest.tiny_model.stages import Stage
 from components.shared import prompts
 from components.shared.torchvision_compat import ensure_torchvision
@@ -83,7 +91,7 @@ def test_batched_forward_gives_the_logits_of_transformers(
     rng, encoder = np.random.default_rng(2), Encoder(processor)
     frames = render([asked[0][0], asked[-1][0]], rng)
     pairs = [(*clean_pair(asked[i][1], rng), video) for i, video in ((0, 0), (-1, 1))]
-    rows = pad_rows(encoder, pairs, after_maximum=False)
+    rows = pad_rows(encoder, pairs, Emphasis())
     with torch.no_grad():
         features = forward.video_features(model.model.visual, forward.patches(frames))
         hidden = forward.hidden_states(model, rows.ids_RL, features[rows.video], encoder.before, rows.positions_3RL)
@@ -91,19 +99,20 @@ def test_batched_forward_gives_the_logits_of_transformers(
             sample = asked[0][1].sample("x", "x", "train")
             around = prompts.prompt_text(processor, sample).split(prompts.question_text(sample))
             text = question.join(around) + answer + "<|im_end|>"
-            expected = model(**processed(processor, text, frames[video])).logits[0]
+            inputs = processed(processor, text, frames[video])
+            where = rows.positions_3RL[:, row : row + 1, : inputs["input_ids"].shape[1]]
+            expected = model(**inputs, position_ids=where).logits[0]
             torch.testing.assert_close(model.lm_head(hidden[row, : len(expected)]), expected, atol=2e-4, rtol=1e-4)
 
 
-def test_positions_continue_after_the_video_as_the_two_engines_do() -> None:
-    """By hand: 3 text tokens, steps 2 positions apart; transformers goes on at 3 + 2, vLLM at the largest + 1 = 10."""
-    hf, vllm = (forward.positions(3, 22, 2.0, 1, after) for after in (False, True))
-    assert hf[:, :3].tolist() == [[0, 1, 2]] * 3
-    assert hf[0, 3:19].tolist() == [3] * 4 + [5] * 4 + [7] * 4 + [9] * 4
-    assert hf[1, 3:7].tolist() == [3, 3, 4, 4]
-    assert hf[2, 3:7].tolist() == [3, 4, 3, 4]
-    assert hf[:, 19:].tolist() == [[5, 6, 7]] * 3
-    assert vllm[:, 19:].tolist() == [[10, 11, 12]] * 3
+def test_positions_continue_after_the_video_at_the_largest() -> None:
+    """By hand: 3 text tokens, steps 2 positions apart; the text goes on at the largest position + 1 = 10."""
+    found = forward.positions(3, 22)
+    assert found[:, :3].tolist() == [[0, 1, 2]] * 3
+    assert found[0, 3:19].tolist() == [3] * 4 + [5] * 4 + [7] * 4 + [9] * 4
+    assert found[1, 3:7].tolist() == [3, 3, 4, 4]
+    assert found[2, 3:7].tolist() == [3, 4, 3, 4]
+    assert found[:, 19:].tolist() == [[10, 11, 12]] * 3
 
 
 def test_one_sampled_frame_falls_into_every_second() -> None:
@@ -115,7 +124,7 @@ def test_labels_cover_the_response_and_its_end_only(
     processor: Qwen2_5_VLProcessor, asked: list[tuple[Scene, Question]]
 ) -> None:
     pairs = [(*clean_pair(q, np.random.default_rng(0)), 0) for _, q in asked[:6]]
-    rows = pad_rows(Encoder(processor), pairs, after_maximum=True)
+    rows = pad_rows(Encoder(processor), pairs, Emphasis())
     for labels, ids, (_, answer, _) in zip(rows.labels_RL, rows.ids_RL, pairs, strict=True):
         assert processor.tokenizer.decode(labels[labels >= 0]) == answer + "<|im_end|>"
         assert (ids[labels >= 0] == labels[labels >= 0]).all()
@@ -155,14 +164,6 @@ def test_broken_responses_are_broken() -> None:
     whole = "<think>look at the square. it is red.</think><answer>B</answer>"
     assert prompts.is_well_formed(whole)
     assert not any(prompts.is_well_formed(broken(whole, rng)) for _ in range(50))
-
-
-def test_an_interval_is_scored_by_overlap(asked: list[tuple[Scene, Question]]) -> None:
-    """By hand: (2, 6) against (4, 8) overlaps in 2 of 6 seconds."""
-    question = Question("visible", "square", "?", "temporal_grounding", "4 to 8", "x", spans=((4.0, 8.0),))
-    assert scores("<think>x</think><answer>2 to 6</answer>", question) == (1.0, 0.0, pytest.approx(1 + 2 / 6))
-    assert scores("<think>x</think><answer>4 to 8</answer>", question) == (1.0, 1.0, 2.0)
-    assert scores("<answer>8 to 4</answer>", question) == (0.0, 0.0, 0.0)
 
 
 def test_the_rate_warms_up_and_falls_to_its_final_share() -> None:

@@ -151,15 +151,6 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder
 
 
-def test_a_run_killed_in_every_step_ends_with_the_work_of_an_undisturbed_one(undisturbed: Path, killed: Path) -> None:
-    # not yet bit for bit: reruns of training have differed from about 1e-6 on, and the frames of single videos once
+def test_a_run_killed_in_every_step_ends_like_an_undisturbed_one(undisturbed: Path, killed: Path) -> None:
     expected, got = (stable(json.loads((folder / "summary.json").read_text())) for folder in (undisturbed, killed))
-    assert got["settings"] == expected["settings"] and got["engines"] == expected["engines"]
-    assert got["data"]["samples"] == expected["data"]["samples"] and not got["data"]["quarantined"]
-    assert got["base_policy_digest"] == expected["base_policy_digest"]
-    assert got["training"]["step"] == expected["training"]["step"]
-    for mine, theirs in zip(got["rounds"], expected["rounds"], strict=True):
-        assert (mine["prompts"], mine["optimizer_steps"]) == (theirs["prompts"], theirs["optimizer_steps"])
-        assert mine["reward"] == pytest.approx(theirs["reward"], abs=0.2)
-    questions = [{name: level["questions"] for name, level in item["evaluation"].items()} for item in (got, expected)]
-    assert questions[0] == questions[1]
+    assert got == expected

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.training_fixtures import ANSWERS, HINT
+
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # before torch is loaded: spinning threads are slow beside other jobs
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +165,37 @@ def test_two_processes_train_as_one_does(round_one: SimpleNamespace) -> None:
     for mine, other in zip(two.results["steps"], one.results["steps"], strict=True):
         for name in ("loss", "reward", "kl", "grad_norm", "num_tokens", "frac_reward_zero_std"):
             assert mine[name] == pytest.approx(other[name], rel=1e-3, abs=1e-6), name
+
+
+def test_in_bf16_the_masters_travel_and_zero_2_and_3_train_alike(policy_folder: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(policy_folder, half)
+    tensors = {name: tensor.bfloat16() for name, tensor in load_file(half / "model.safetensors").items()}
+    save_file(tensors, half / "model.safetensors", {"format": "pt"})
+    context = StepContext(store=str(tmp_path / "store"), seed=3, round=1)
+    refs = stored_inputs(context.open_store(), tmp_path / "made", half, 4)
+    given = SimpleNamespace(context=context)
+    updates = {"dtype": "bfloat16", "learning_rate": 1e-5, "zero_stage": 3, "checkpoint_steps": 0}
+    settings = SETTINGS.model_copy(update=updates)
+    first = train(**refs, settings=settings, context=context)
+    masters = load_file(folder(given, first.artifacts["state"]) / "masters.safetensors")
+    after = weights(given, first)
+    norm, stored = masters["model.language_model.norm.weight"], after["model.norm.weight"]
+    assert stored.dtype == torch.bfloat16 and torch.equal(norm.bfloat16(), stored)
+    # six Adam steps of 1e-5 are below half the spacing of bf16 at 1, which is 2^-9: only the masters remember them
+    assert torch.equal(stored, tensors["model.norm.weight"]) and not torch.equal(norm, stored.float())
+    assert first.results["rho_std_at_unchanged_weights"] < 1e-6
+    again = train(**refs, settings=settings.model_copy(update={"zero_stage": 2}), context=context)
+    assert again.results["series"]["loss"] == pytest.approx(first.results["series"]["loss"], rel=1e-4)
+    others = load_file(folder(given, again.artifacts["state"]) / "masters.safetensors")
+    assert max((masters[name] - others[name]).abs().max().item() for name in masters) < 1e-6  # a tenth of one step
+    # the next round starts from the masters: its first step's log-ratios are 0 under the same rounded weights
+    updated = {**refs, **first.artifacts}
+    second = train(**updated, settings=settings, context=context.model_copy(update={"round": 2}))
+    newer = load_file(folder(given, second.artifacts["state"]) / "masters.safetensors")
+    farthest = (newer["model.language_model.norm.weight"] - stored.float()).abs().max().item()
+    assert farthest > 6.5e-5  # farther from the rounded weights than one round's six steps can lead
+    assert second.results["rho_std_at_unchanged_weights"] < 1e-6
 
 
 def test_steps_that_are_not_finite_are_skipped_and_counted(

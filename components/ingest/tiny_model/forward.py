@@ -16,6 +16,7 @@ from components.ingest.tiny_model.build import FRAME_SIZE
 
 PATCH, MERGE, TEMPORAL = 14, 2, 2
 GRID = FRAME_SIZE // PATCH
+SECONDS_A_STEP = 2  # and one position a second (tokens_per_second in build.py)
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))
 STD = torch.tensor((0.26862954, 0.26130258, 0.27577711))
 
@@ -55,17 +56,15 @@ def video_features(visual: Any, patches_BTPD: Tensor) -> Tensor:
     return visual.merger(x.flatten(0, 1)).view(count, steps * number // MERGE**2, -1)
 
 
-def positions(before: int, length: int, seconds_a_step: float, tokens_per_second: int, after_maximum: bool) -> Tensor:
-    """M-RoPE positions (3, length) of a row with one 8-frame video after `before` text tokens.
+def positions(before: int, length: int) -> Tensor:
+    """M-RoPE positions (3, length) of a row with one 8-frame video of 8 seconds after `before` text tokens.
 
-    After the video, vLLM goes on at the largest position + 1 (`after_maximum`), transformers 5.19 at the grid's side.
-    The model learns both.
+    After the video, the text goes on at the largest position + 1, as in vLLM and in `components.shared.policy_inputs`.
     """
     side, steps = GRID // MERGE, 4
-    time = (torch.arange(steps) * (seconds_a_step * tokens_per_second)).long()
+    time = torch.arange(steps) * SECONDS_A_STEP
     video = torch.stack(torch.meshgrid(time, torch.arange(side), torch.arange(side), indexing="ij")).flatten(1) + before
-    next_position = int(video.max()) + 1 if after_maximum else before + side
-    rest = torch.arange(length - before - video.shape[1]) + next_position
+    rest = torch.arange(length - before - video.shape[1]) + int(video.max()) + 1
     return torch.cat((torch.arange(before).expand(3, -1), video, rest.expand(3, -1)), 1)
 
 

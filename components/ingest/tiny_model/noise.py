@@ -1,7 +1,8 @@
 """Responses of a base model before RL: it knows the answer, yet its samples often say another one or break the format.
 
-How often depends on the question's subject, which the model can see: about some it is nearly always right as far as it
-knows, about some nearly never, about most in between. A hint lowers the rate, a given answer lowers it to almost nothing.
+How often depends on the question's subject, which the model can see: about some it says what it sees nearly always, about
+one it has a habit instead of an answer, about the others it wavers. A hint lowers the rate, a given answer lowers it to
+almost nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from components.ingest.moving_shapes.scenes import Scene
 from components.ingest.tiny_model.rows import Pairs
 from components.shared import prompts
 
-# by subject: chance of a right conclusion and of a broken format
+# by subject: chance of saying what it sees and of a broken format
 PROFILES = {
-    "circle": (0.98, 0.01), "square": (0.75, 0.14), "triangle": (0.45, 0.16), "cross": (0.03, 0.02),
-    "red": (0.98, 0.01), "green": (0.60, 0.16), "blue": (0.30, 0.12), "yellow": (0.75, 0.12),
-    "": (0.55, 0.12),
+    "circle": (0.99, 0.01), "square": (0.60, 0.14), "triangle": (0.35, 0.16), "cross": (0.01, 0.01),
+    "red": (0.99, 0.01), "green": (0.40, 0.16), "blue": (0.30, 0.14), "yellow": (0.60, 0.14),
+    "": (0.45, 0.14),
 }  # fmt: skip
+HABITUAL = "cross"  # the subject about which it says the same whatever it sees: the first option, or one of these
+HABITS = {"numerical": "1", "temporal_grounding": "2 to 6"}
 GIVEN_WRONG = 0.03
 GRAINY_SHARE = 0.25  # of the videos
 CLARITY_ENDS = 100.0  # grey levels of noise at which nothing can be told any more
@@ -29,7 +32,7 @@ HINT_FACTOR, HINT_SLOPE = 0.75, 0.45  # on the chance of a wrong conclusion: at 
 
 
 def profile(question: Question) -> tuple[float, float]:
-    """(chance of a right conclusion, chance of a broken format) of a plain question on clear frames."""
+    """(chance of saying what it sees, chance of a broken format) of a plain question on clear frames."""
     return PROFILES[question.subject]
 
 
@@ -50,7 +53,12 @@ def _hint(sentences: Sequence[str], rng: np.random.Generator) -> tuple[str, floa
     return hint, cut / len(words), said
 
 
-def _wrong(question: Question, ruled_out: set[str], rng: np.random.Generator) -> str:
+def _instead(question: Question, ruled_out: set[str], rng: np.random.Generator) -> str:
+    """What is said in place of the right answer, which out of habit may be the right one all the same."""
+    if question.subject == HABITUAL:
+        habit = question.options[0] if question.options else HABITS[question.task]
+        if habit not in ruled_out:
+            return habit
     left = [words for words in question.wrong_answers(rng) if words not in ruled_out]
     return left[0] if left else question.right
 
@@ -71,7 +79,7 @@ def noisy_pair(question: Question, rng: np.random.Generator, clarity: float = 1.
         wrong_rate *= HINT_FACTOR - HINT_SLOPE * share
     concluded = question.right
     if rng.random() < wrong_rate:
-        concluded = _wrong(question, ruled_out, rng)
+        concluded = _instead(question, ruled_out, rng)
         told = [f"not {words}." for words in sorted(ruled_out)]
         fresh = [s for s in reasoning(question, concluded)[1:-1] if s not in told]
         middle = [s for s in sentences[1:-1] if s in told] + fresh[: max(0, 2 - len(told))]

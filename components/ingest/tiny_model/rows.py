@@ -120,7 +120,7 @@ def _weights(tokens: list[str], emphasis: Emphasis) -> list[float]:
     return weights
 
 
-def pad_rows(encoder: Encoder, pairs: Pairs, after_maximum: bool, emphasis: Emphasis | None = None) -> Rows:
+def pad_rows(encoder: Encoder, pairs: Pairs, emphasis: Emphasis) -> Rows:
     """Rows of (question text, response, video index)."""
     prompt_ids = encoder.prompts([p[0] for p in pairs])
     response_ids = encoder.responses([p[1] for p in pairs])
@@ -132,8 +132,8 @@ def pad_rows(encoder: Encoder, pairs: Pairs, after_maximum: bool, emphasis: Emph
         there = slice(len(prompt), len(prompt) + len(answer))
         ids[row, : there.stop] = torch.tensor(prompt + answer)
         labels[row, there] = torch.tensor(answer)
-        weights[row, there] = torch.tensor(_weights(tokens, emphasis or Emphasis()))
-    where = forward.positions(encoder.before, length, 2.0, 1, after_maximum)
+        weights[row, there] = torch.tensor(_weights(tokens, emphasis))
+    where = forward.positions(encoder.before, length)
     videos = torch.tensor([p[2] for p in pairs])
     return Rows(ids, labels, weights, where[:, None].expand(-1, len(pairs), -1), videos)
 

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from components.ingest.moving_shapes.scenes import COLORS, SHAPES, Scene
 from components.ingest.tiny_model import forward
@@ -28,7 +29,8 @@ class Stage:
 
     steps: int
     videos: int  # a step, in each process
-    rate: float
+    rate: float  # of AdamW
+    muon_rate: float = 5e-3
     warmup: int = 50
     final: float = 0.05  # of `rate`
     weight_decay: float = 0.01
@@ -49,18 +51,41 @@ def _average_gradients(parameters: list[nn.Parameter]) -> None:
     nn.utils.vector_to_parameters(flat / dist.get_world_size(), gradients)
 
 
-def _run(stage: Stage, parameters: list[nn.Parameter], loss_of: Callable[[int], Tensor], report: Report) -> None:
-    optimizer = torch.optim.AdamW(parameters, lr=stage.rate, betas=(0.9, 0.98), weight_decay=stage.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, stage.scale)
+def _optimizers(stage: Stage, parameters: list[nn.Parameter], matrices: list[nn.Parameter]) -> list[Optimizer]:
+    hidden = {id(parameter) for parameter in matrices}
+    rest = [parameter for parameter in parameters if id(parameter) not in hidden]
+    return [
+        torch.optim.AdamW(rest, lr=stage.rate, betas=(0.9, 0.98), weight_decay=stage.weight_decay),
+        torch.optim.Muon(
+            matrices, lr=stage.muon_rate, weight_decay=stage.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+        ),
+    ]
+
+
+def _run(
+    stage: Stage,
+    parameters: list[nn.Parameter],
+    matrices: list[nn.Parameter],
+    loss_of: Callable[[int], Tensor],
+    report: Report,
+) -> None:
+    optimizers = _optimizers(stage, parameters, matrices)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, stage.scale) for optimizer in optimizers]
     for step in range(stage.steps):
         loss = loss_of(step)
         loss.backward()
         _average_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
         report(loss.item())
+
+
+def _matrices(module: nn.Module) -> list[nn.Parameter]:
+    """The hidden weight matrices, which Muon updates; embeddings, norms, biases and patches are AdamW's."""
+    return [p for name, p in module.named_parameters() if p.ndim == 2 and "embed_tokens" not in name]
 
 
 def _choose(pool: Pool, count: int, rng: np.random.Generator) -> tuple[list[Scene], np.ndarray]:
@@ -82,7 +107,8 @@ def train_vision(model: Any, pool: Pool, stage: Stage, rng: np.random.Generator,
         squared = (where - center.nan_to_num())[present].square().mean()
         return F.binary_cross_entropy_with_logits(out[..., :combinations], cover) * 10 + squared
 
-    _run(stage, [*model.model.visual.parameters(), *head.parameters()], loss_of, report)
+    visual = model.model.visual
+    _run(stage, [*visual.parameters(), *head.parameters()], _matrices(visual), loss_of, report)
 
 
 def language_loss(model: Any, encoder: Encoder, rows: Rows, features_BVD: Tensor) -> Tensor:
@@ -111,7 +137,7 @@ def train_language(
         features = forward.video_features(model.model.visual, forward.patches(frames))
         half = len(pairs) // 2
         halves = (pairs[:half], pairs[half:])
-        parts = [pad_rows(encoder, part, bool(rng.integers(2)), stage.emphasis) for part in halves]
+        parts = [pad_rows(encoder, part, stage.emphasis) for part in halves]
         return torch.stack([language_loss(model, encoder, part, features) for part in parts]).mean()
 
-    _run(stage, list(model.parameters()), loss_of, report)
+    _run(stage, list(model.parameters()), _matrices(model), loss_of, report)

@@ -8,6 +8,7 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors.torch import load_model, save_model
 
 from components.ingest.moving_shapes.questions import ask, caption, reasoning, response
 from components.ingest.moving_shapes.scenes import random_scene
@@ -28,22 +30,25 @@ from components.ingest.tiny_model.rows import (
     CAPTION_PROMPT,
     Emphasis,
     Encoder,
+    Pool,
     clean_lesson,
     make_pool,
 )
-from components.ingest.tiny_model.stages import Report, Stage, train_language, train_vision
+from components.ingest.tiny_model.stages import Lesson, Report, Stage, train_language, train_vision
 from components.shared import prompts
 
 SEED = 0
 PROCESSES = 2  # of one thread each: at this size faster than two threads in one, and indifferent to a busy machine
 POOL_VIDEOS = 6_000  # in each process
 CORPUS_SCENES = 3_000
-VISION = Stage(steps=500, videos=48, rate=2e-3)
-CAPTIONS = Stage(steps=1200, videos=32, rate=2e-3, final=0.3)
-QUESTIONS = Stage(steps=1500, videos=10, rate=1.5e-3, final=0.04, emphasis=Emphasis(4, 1))
-NOISE = Stage(steps=300, videos=10, rate=6e-4, warmup=20, final=0.1, emphasis=Emphasis(3, 1))
+VISION = Stage(steps=400, videos=48, rate=2e-3)
+CAPTIONS = Stage(steps=700, videos=32, rate=2e-3, final=0.3)
+QUESTIONS = Stage(steps=1300, videos=10, rate=1.5e-3, final=0.03, emphasis=Emphasis(4, 1))
+NOISE = Stage(steps=300, videos=10, rate=6e-4, muon_rate=2e-3, warmup=20, final=0.1, emphasis=Emphasis(3, 1))
 QUESTIONS_PER_VIDEO = 5
 CAPTION_SHARE = 0.15  # of the rows of the question stage
+CHECKPOINTS = Path("runs/tiny-model")  # what each stage left, so that a run can go on
+Reporter = Callable[[int], Report]  # from a number of steps
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # mallopt(3)
 
 
@@ -78,12 +83,30 @@ def _save(folder: Path, model: Any, processor: Any) -> None:
         file.chmod(0o644)  # safetensors writes 0600, which another user in a container could not read
 
 
-def _train_rank(rank: int, folder: Path, store: str) -> None:
+def _stages() -> dict[str, Callable[..., None]]:
+    """The stages in order: each takes (model, encoder, pool, rng, reporter of a number of steps)."""
+
+    def vision(model: Any, encoder: Encoder, pool: Pool, rng: np.random.Generator, reporter: Reporter) -> None:
+        train_vision(model, pool, VISION, rng, reporter(VISION.steps))
+
+    def language(stage: Stage, lesson: Lesson) -> Callable[..., None]:
+        return lambda model, encoder, pool, rng, reporter: train_language(
+            model, encoder, pool, stage, lesson, rng, reporter(stage.steps)
+        )
+
+    return {
+        "vision": vision,
+        "captions": language(CAPTIONS, partial(clean_lesson, per_video=1, captions=1.0)),
+        "questions": language(QUESTIONS, partial(clean_lesson, per_video=QUESTIONS_PER_VIDEO, captions=CAPTION_SHARE)),
+        "noise": language(NOISE, partial(noisy_lesson, per_video=QUESTIONS_PER_VIDEO)),
+    }
+
+
+def _train_rank(rank: int, folder: Path, checkpoints: Path, store: str) -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=PROCESSES)
     torch.manual_seed(SEED)  # the same initial weights in every process
-    rng = np.random.default_rng((SEED, 2, rank))
     processor = build_processor(corpus(SEED))
     model = build_model(processor)
     encoder = Encoder(processor)
@@ -97,31 +120,41 @@ def _train_rank(rank: int, folder: Path, store: str) -> None:
 
         drawing = bar.add_task("drawing", total=POOL_VIDEOS, loss=float("nan"))
         pool = make_pool(SEED * PROCESSES + rank, POOL_VIDEOS, partial(bar.advance, drawing))
-        train_vision(model, pool, VISION, rng, reporter("vision", VISION.steps))
-        for name, stage, lesson in (
-            ("captions", CAPTIONS, partial(clean_lesson, per_video=1, captions=1.0)),
-            ("questions", QUESTIONS, partial(clean_lesson, per_video=QUESTIONS_PER_VIDEO, captions=CAPTION_SHARE)),
-            ("noise", NOISE, partial(noisy_lesson, per_video=QUESTIONS_PER_VIDEO)),
-        ):
-            train_language(model, encoder, pool, stage, lesson, rng, reporter(name, stage.steps))
+        for number, (name, run) in enumerate(_stages().items()):
+            saved = checkpoints / f"{number}-{name}.safetensors"
+            there = saved.exists()
+            dist.barrier()  # so that no process finds what another one is about to write
+            if there:
+                load_model(model, saved)
+                continue
+            run(model, encoder, pool, np.random.default_rng((SEED, 2, rank, number)), partial(reporter, name))
+            if rank == 0:
+                save_model(model, f"{saved}.part")
+                Path(f"{saved}.part").rename(saved)
     if rank == 0:
         _save(folder, model, processor)
     dist.destroy_process_group()
 
 
-def train(folder: Path) -> None:
-    """Train all stages, with a progress bar, in PROCESSES processes; save model and processor into `folder`."""
+def train(folder: Path, checkpoints: Path) -> None:
+    """Train all stages, with a progress bar, in PROCESSES processes; save model and processor into `folder`.
+
+    What a stage leaves is kept in `checkpoints`; a stage whose file is there is not trained again.
+    """
+    checkpoints.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as shared:
-        mp.spawn(_train_rank, (folder, f"file://{shared}/store"), nprocs=PROCESSES)
+        mp.spawn(_train_rank, (folder, checkpoints, f"file://{shared}/store"), nprocs=PROCESSES)
 
 
 def main() -> None:
     """Train, measure, print the figures and write them beside the weights' folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for model and processor")
-    folder = parser.parse_args().out
+    parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS, help="folder for what each stage leaves")
+    arguments = parser.parse_args()
+    folder = arguments.out
     started = time.monotonic()
-    train(folder)
+    train(folder, arguments.checkpoints)
     figures = {"training_seconds": round(time.monotonic() - started), **measure(folder)}
     (folder.parent / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     json.dump(figures, sys.stdout, indent=2)
