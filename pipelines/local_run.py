@@ -32,6 +32,7 @@ _QUIET = {
 
 
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Failed|Refused|Interrupt|Figure|Unusable)\b")
+_INPUT = re.compile(r"""\s*["{}\[\]]|.*",?$|.* - INFO - """)  # what kfp prints of a task, its input as JSON
 _TOLD_LINES = 40
 
 
@@ -90,13 +91,20 @@ def _close_tracking(folder: RunFolder, settings: RunSettings, name: str, status:
 
 
 def failure(log: Path) -> str:
-    """What went wrong, by a run's log: the failed task and the exception that it ended with, else the log's last lines."""
+    """What went wrong, by a run's log: the failed task and the exception that it ended with.
+
+    Without an exception the task's process was killed or crashed: the log's last lines are told, but not what kfp shows
+    of its input.
+    """
     lines = [_plain(line) for line in log.read_text(errors="replace").splitlines()]
     failed = next((i for i, line in enumerate(lines) if line.endswith("finished with status FAILURE")), len(lines))
     task = lines[failed].partition("Task ")[2].partition(" finished")[0] if failed < len(lines) else "the pipeline"
     told = [line for line in lines[:failed] if line.strip()][-_TOLD_LINES:]
     starts = [i for i, line in enumerate(told) if _EXCEPTION.match(line)]
-    return f"{task} failed:\n" + "\n".join(told[starts[-1] if starts else 0 :])
+    if starts:
+        return f"{task} failed:\n" + "\n".join(told[starts[-1] :])
+    said = [line for line in told if not _INPUT.match(line)]
+    return "\n".join([f"{task} failed: its process ended without an error of its own (killed, or out of memory?)", *said])
 
 
 def _plain(line: str) -> str:
