@@ -18,9 +18,9 @@ from components.shared import prompts
 
 # by subject: chance of saying what it sees and of a broken format
 PROFILES = {
-    "circle": (0.60, 0.14), "square": (0.45, 0.16), "triangle": (0.35, 0.14), "cross": (0.01, 0.01),
-    "red": (0.99, 0.01), "green": (0.60, 0.14), "blue": (0.35, 0.16), "yellow": (0.45, 0.14),
-    "": (0.99, 0.01),
+    "circle": (0.55, 0.14), "square": (0.45, 0.14), "triangle": (0.35, 0.14), "cross": (0.01, 0.005),
+    "red": (0.99, 0.005), "green": (0.99, 0.005), "blue": (0.35, 0.14), "yellow": (0.50, 0.14),
+    "": (0.99, 0.005),
 }  # fmt: skip
 HABITUAL = "cross"  # the subject about which it says the same whatever it sees: the first option, or one of these
 HABITS = {"numerical": "1", "temporal_grounding": "2 to 6"}
