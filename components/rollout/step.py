@@ -80,7 +80,7 @@ def roll_out(
     if settings.permute_rewards:
         groups = [with_permuted_rewards(group, context.seed) for group in groups]
     files = {artifacts.GROUPS: groups_to_parquet(groups)}
-    artifact = artifacts.put_files(store, "groups", files, {"groups": len(groups)})
+    artifact = artifacts.put_files(store, "groups", files, {"groups": len(groups), "policy": policy.digest})
     startup = sampler.startup_seconds - startup
     return ledger.finish(
         key,

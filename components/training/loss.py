@@ -45,6 +45,7 @@ def group_losses(inputs: LossInputs, settings: TrainingSettings) -> GroupLosses:
     return GroupLosses(value, settings.beta * kl if penalised else None, kl)
 
 
+@torch.enable_grad()
 def squared_gradient_norms(
     inputs: LossInputs, settings: TrainingSettings
 ) -> tuple[Float[Tensor, " groups"], Float[Tensor, " groups"]]:
@@ -52,9 +53,8 @@ def squared_gradient_norms(
 
     Their gradients by the weights would need a backward pass each; these are exact, and cost as much as the loss.
     """
-    with torch.enable_grad():
-        logprobs = inputs.logprobs.detach().requires_grad_()
-        losses = group_losses(replace(inputs, logprobs=logprobs), settings)
+    logprobs = inputs.logprobs.detach().requires_grad_()
+    losses = group_losses(replace(inputs, logprobs=logprobs), settings)
     return _squared_norm(losses.objective, logprobs), _squared_norm(losses.penalty, logprobs)
 
 

@@ -92,6 +92,7 @@ def test_only_augmented_samples_are_sampled_again(begun: Round, estimated: Artif
     sampler = ScriptedSampler(answer)
     outputs = run(begun, estimated, augmented, sampler)
     groups = read(begun, outputs)
+    assert outputs.artifacts["groups"].metadata == {"groups": 6, "policy": begun.policy.digest}
     rows = artifacts.read_augmentation(begun.context.open_store().get(augmented))
     before = {g.sample_id: g for g in artifacts.read_groups(begun.context.open_store().get(estimated))}
     assert [group.sample_id for group in groups] == [row.sample_id for row in rows]
