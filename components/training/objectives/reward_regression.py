@@ -23,4 +23,4 @@ def reward_regression(inputs: LossInputs, settings: TrainingSettings) -> Float[T
     count = inputs.responses.sum(-1).clamp(min=1).to(scaled.dtype)
     log_z = scaled.logsumexp(-1) - count.log()
     errors = inputs.rewards - (log_ratios(inputs) + log_z[..., None]) / settings.eta
-    return masked_mean(torch.where(inputs.responses, errors, 0).square(), inputs.responses)
+    return masked_mean(errors.square(), inputs.responses)
