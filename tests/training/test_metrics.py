@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -14,14 +13,7 @@ from components.training.metrics import StepMetrics
 from components.training.objectives.inputs import LossInputs
 from components.training.settings import TrainingSettings
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """torch.distributed with this process alone."""
-    file = tmp_path_factory.mktemp("gloo") / "store"
-    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", world_size=1, rank=0)
-    yield
-    torch.distributed.destroy_process_group()
+pytestmark = pytest.mark.usefixtures("one_process")
 
 
 RATIOS = [[[1.5, 1.1], [0.5, 1.0]], [[1.3, 0.7], [0.9, 1.25]]]  # pi_theta / pi_old of groups, responses, tokens
