@@ -130,7 +130,7 @@ class Group(Record):
 
 
 class Difficulty(Record):
-    """A sample's difficulty: `delta` = mean normalised reward of the replay buffer - of the sample's group, in [-1, 1]."""
+    """A sample's difficulty: `delta` = a reference (the replay buffer's mean, or a constant) - `mean_reward`, in [-1, 1]."""
 
     sample_id: Name
     mean_reward: float  # rewards divided by their task's maximum, mean over the group
