@@ -129,7 +129,7 @@ def test_results_pair_every_augmented_sample_with_itself(
 
 def test_masked_frames_are_those_that_sampler_and_trainer_see(tmp_path: Path) -> None:
     plain_frames.clear()
-    clips = list(np.random.default_rng(2).integers(0, 256, (6, 6, 28, 28, 3), dtype=np.uint8))
+    clips = list(np.random.default_rng(2).integers(0, 256, (6, 20, 28, 28, 3), dtype=np.uint8))
     begun = begin_round(tmp_path, [sample(i) for i in range(6)], clips)
     both = begun.dataset, begun.policy
     sampler = ScriptedSampler(answer)
@@ -146,8 +146,9 @@ def test_masked_frames_are_those_that_sampler_and_trainer_see(tmp_path: Path) ->
     reader = DatasetReader(begun.context.open_store().get(begun.dataset))
     masked = [group for group in read(begun, outputs) if group.augmentation.kind == "mask"]
     assert {group.sample_id for group in masked} == {"s000", "s001"}
+    assert len({group.augmentation.masked_frames for group in masked}) == 2  # a draw a sample
     for group in masked:
-        assert len(group.augmentation.masked_frames) == 4  # 0.7 of three patches: two, of two frames each
+        assert len(group.augmentation.masked_frames) == 14  # 0.7 of ten patches, of two frames each
         changed = (seen[group.sample_id] != reader.frames(reader.sample(group.sample_id).video)).any((1, 2, 3))
         assert tuple(np.flatnonzero(changed)) == group.augmentation.masked_frames
         assert np.array_equal(group_prompt(group, reader).frames, seen[group.sample_id])
