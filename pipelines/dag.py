@@ -15,6 +15,7 @@ from components.promotion.component import promote_policy
 from components.report.component import write_report
 from components.rollout.component import roll_out_groups
 from components.training.component import train_policy
+from components.training.objectives import OBJECTIVES
 from pipelines.fused_sampling.component import sample_round
 from pipelines.inputs import documentation, signature
 from pipelines.settings import RunSettings
@@ -51,6 +52,7 @@ def fused_round(
     round_index: int,
     dataset: dsl.Input[dsl.Dataset],
     policy: dsl.Input[dsl.Model],
+    rollout_policy: dsl.Input[dsl.Model],
     reference: dsl.Input[dsl.Model],
     state: dsl.Input[dsl.Artifact],
     buffer: dsl.Input[dsl.Artifact],
@@ -62,7 +64,7 @@ def fused_round(
             settings=settings,
             round_index=round_index,
             dataset=dataset,
-            policy=policy,
+            policy=rollout_policy,
             buffer=buffer,
             state=state,
             reports=reports,
@@ -98,16 +100,17 @@ def separate_round(
     round_index: int,
     dataset: dsl.Input[dsl.Dataset],
     policy: dsl.Input[dsl.Model],
+    rollout_policy: dsl.Input[dsl.Model],
     reference: dsl.Input[dsl.Model],
     state: dsl.Input[dsl.Artifact],
     buffer: dsl.Input[dsl.Artifact],
     reports: dsl.Input[dsl.Artifact],
 ) -> Round:
     common = {"context": context, "settings": settings, "round_index": round_index, "dataset": dataset, "state": state}
-    measured = _task(estimate(policy=policy, buffer=buffer, reports=reports, **common), "Difficulty")
+    measured = _task(estimate(policy=rollout_policy, buffer=buffer, reports=reports, **common), "Difficulty")
     augmented = _task(
         augment_prompts(
-            policy=policy,
+            policy=rollout_policy,
             difficulty=measured.outputs["difficulty"],
             reports=measured.outputs["new_reports"],
             **common,
@@ -116,7 +119,7 @@ def separate_round(
     )
     rolled_out = _task(
         roll_out_groups(
-            policy=policy,
+            policy=rollout_policy,
             difficulty=measured.outputs["difficulty"],
             augmentation=augmented.outputs["augmentation"],
             reports=augmented.outputs["new_reports"],
@@ -165,9 +168,11 @@ def build_pipeline(settings: RunSettings, **defaults: str) -> Any:
         )
         latest = {name: data.outputs[name] for name in ("policy", "state", "buffer")}
         latest["reports"] = before.outputs["new_reports"]
+        from_base = OBJECTIVES[settings.training.objective].rollout_policy == "reference"
         for index in range(1, settings.pipeline.rounds + 1):
             a_round = fused_round if settings.pipeline.fuse_sampling else separate_round
-            task = a_round(round_index=index, dataset=dataset, reference=base, **latest, **given)
+            policies = {"rollout_policy": base if from_base else latest["policy"], "reference": base}
+            task = a_round(round_index=index, dataset=dataset, **policies, **latest, **given)
             task.set_display_name(f"Round {index}")
             latest = {name: task.outputs[name] for name in Round._fields}
         after = _task(

@@ -1,1 +1,1 @@
-"""Hints for hard samples, noise for easy ones."""
+"""Hints for hard samples, noise or masked frames for easy ones."""

@@ -19,7 +19,7 @@ def augment_prompts(
     new_reports: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """Give hard samples a hint and easy ones noise, each by its Delta.
+    """Give hard samples a hint and easy ones noise or masked frames, each by its Delta.
 
     Args:
         dataset: Reference to the samples and their frames.

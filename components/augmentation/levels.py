@@ -7,12 +7,12 @@ from typing import Literal
 from components.augmentation.settings import AugmentationSettings
 
 
-def planned_kind(delta: float, settings: AugmentationSettings) -> Literal["none", "hint", "noise"]:
-    """Hints for hard samples (Delta above the dead band), noise for easy ones (below it), if the mode has them."""
+def planned_kind(delta: float, settings: AugmentationSettings) -> Literal["none", "hint", "noise", "mask"]:
+    """Hints for hard samples (Delta above the dead band), noise or masks for easy ones (below it), if the mode has them."""
     if delta > settings.augment_deadband and settings.augment_mode in ("both", "easier_only"):
         return "hint"
     if delta < -settings.augment_deadband and settings.augment_mode in ("both", "harder_only"):
-        return "noise"
+        return settings.frame_augmentation
     return "none"
 
 
@@ -28,6 +28,13 @@ def noise_std(delta: float, settings: AugmentationSettings) -> float:
     if settings.level_schedule == "fixed":
         return settings.fixed_noise_std
     return _clip(settings.noise_offset + settings.noise_slope * abs(delta), settings.noise_max)
+
+
+def mask_fraction(delta: float, settings: AugmentationSettings) -> float:
+    """The share of the video's temporal patches that is masked: clip(offset + slope |Delta|, 0, mask_max), or the fixed one."""
+    if settings.level_schedule == "fixed":
+        return settings.fixed_mask_fraction
+    return _clip(settings.mask_offset + settings.mask_slope * abs(delta), settings.mask_max)
 
 
 def _clip(value: float, largest: float) -> float:

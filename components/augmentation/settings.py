@@ -14,13 +14,17 @@ class AugmentationSettings(StepSettings):
 
     augment_mode: Literal["both", "harder_only", "easier_only", "none"] = setting(
         "both",
-        "Noise that makes easy samples harder (harder_only), hints that make hard ones easier (easier_only), or both.",
+        "Noise or masks that make easy samples harder (harder_only), hints that make hard ones easier (easier_only), both"
+        " or none.",
+    )
+    frame_augmentation: Literal["noise", "mask"] = setting(
+        "noise", "What makes an easy sample harder: noise on all its frames, or some of its frames masked."
     )
     augment_deadband: float = setting(
         0.1, "A sample whose |Delta| is not above this stays as it is.", unit="normalised reward", ge=0, le=1
     )
     level_schedule: Literal["adaptive", "fixed"] = setting(
-        "adaptive", "Whether hints and noise grow with |Delta|, or are the same for every sample."
+        "adaptive", "Whether hints, noise and masks grow with |Delta|, or are the same for every sample."
     )
     hint_offset: float = setting(
         0.0, "Hint at |Delta| = 0, as a share of the reasoning (adaptive).", unit="share", ge=0, le=MAX_HINT_FRACTION
@@ -46,4 +50,17 @@ class AugmentationSettings(StepSettings):
     noise_max: float = setting(80.0, "Strongest noise, as a standard deviation.", unit="grey levels", ge=0, le=255)
     fixed_noise_std: float = setting(
         45.0, "Every noised video's standard deviation (fixed).", unit="grey levels", ge=0, le=255
+    )
+    mask_offset: float = setting(
+        0.2, "Masked at |Delta| = 0, as a share of the video's pairs of frames (adaptive).", unit="share", ge=0, le=1
+    )
+    mask_slope: float = setting(
+        0.6, "How many more frames are masked with |Delta| (adaptive).", unit="share a unit of |Delta|", ge=0
+    )
+    mask_max: float = setting(
+        0.8, "Most that is masked, as a share of the video's pairs of frames; one pair is always left.",
+        unit="share", ge=0, le=1,
+    )  # fmt: skip
+    fixed_mask_fraction: float = setting(
+        0.5, "Every masked video's share of masked pairs of frames (fixed).", unit="share", ge=0, le=1
     )

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from components.augmentation.hints import Hint, TokenEnds, make_hint
-from components.augmentation.levels import hint_fraction, noise_std, planned_kind
+from components.augmentation.levels import hint_fraction, mask_fraction, noise_std, planned_kind
+from components.augmentation.masking import masked_frames
 from components.augmentation.settings import AugmentationSettings
-from components.shared.context import StepContext, derived_seed
-from components.shared.dataset import DatasetReader, add_noise, frames_digest
+from components.shared.context import StepContext, derived_seed, generator
+from components.shared.dataset import DatasetReader, add_noise, frames_digest, mask_frames
 from components.shared.generation import Sampler
 from components.shared.ledger import Outputs
 from components.shared.rewards import RewardSettings, check_rewards
@@ -74,6 +75,8 @@ def augment(
             augmentation = _hinted(row, hints[row.sample_id], settings)
         elif planned[row.sample_id] == "noise":
             augmentation = _noised(row, reader, settings, context)
+        elif planned[row.sample_id] == "mask":
+            augmentation = _masked(row, reader, settings, context)
         done_to.append(artifacts.AugmentedSample(sample_id=row.sample_id, augmentation=augmentation))
     artifact = artifacts.put_files(
         store, "augmentation", {artifacts.AUGMENTATION: artifacts.to_lines(done_to)}, {"samples": len(done_to)}
@@ -134,6 +137,20 @@ def _noised(
     )
 
 
+def _masked(
+    row: Difficulty, reader: DatasetReader, settings: AugmentationSettings, context: StepContext
+) -> Augmentation:
+    level = mask_fraction(row.delta, settings)
+    if level == 0:
+        return Augmentation(delta=row.delta, reason="mask level 0")
+    frames = reader.frames(reader.sample(row.sample_id).video)
+    masked = masked_frames(len(frames), level, generator(context.seed, context.round, row.sample_id, "mask"))
+    if not masked:
+        return Augmentation(delta=row.delta, reason="too short to mask")
+    digest = frames_digest(mask_frames(frames, masked))
+    return Augmentation(kind="mask", delta=row.delta, level=level, masked_frames=masked, frames_digest=digest)
+
+
 def _results(
     rows: Sequence[artifacts.AugmentedSample],
     hints: Mapping[str, Hint],
@@ -147,15 +164,20 @@ def _results(
         "augmented/none": kinds["none"],
         "augmented/hint": kinds["hint"],
         "augmented/noise": kinds["noise"],
+        "augmented/mask": kinds["mask"],
         "augmented/responses_sampled": sum(len(group.responses) for group in explained.values()),
         "not_augmented_reasons": dict(sorted(reasons.items())),
     }
-    levels = {k: [r.augmentation.level for r in rows if r.augmentation.kind == k] for k in ("hint", "noise")}
+    levels = {k: [r.augmentation.level for r in rows if r.augmentation.kind == k] for k in ("hint", "noise", "mask")}
     if levels["hint"]:
         results["augmented/hint_fraction_mean"] = float(np.mean(levels["hint"]))
         results["augmented/hint_tokens_mean"] = float(np.mean([hint.tokens for hint in hints.values() if hint.text]))
     if levels["noise"]:
         results["augmented/noise_std_mean"] = float(np.mean(levels["noise"]))
+    if levels["mask"]:
+        masked = [len(row.augmentation.masked_frames) for row in rows if row.augmentation.kind == "mask"]
+        results["augmented/mask_fraction_mean"] = float(np.mean(levels["mask"]))
+        results["augmented/masked_frames_mean"] = float(np.mean(masked))
     if explained:
         right = [is_right(hard[name], r.text) for name, group in explained.items() for r in group.responses]
         results["augmented/given_answer_accuracy_rate"] = float(np.mean(right))

@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Literal, TypeVar
 
-ABSOLUTE_REFERENCE = 0.5  # half of the largest normalised reward
-
 Entry = TypeVar("Entry")
 
 
@@ -17,15 +15,19 @@ def normalised_mean(rewards: Sequence[float], largest: float) -> float:
 
 
 def reference_reward(
-    buffer: Sequence[float], round_means: Sequence[float], reference: Literal["relative", "absolute"]
+    buffer: Sequence[float],
+    round_means: Sequence[float],
+    reference: Literal["relative", "absolute"],
+    absolute_reference: float,
 ) -> float:
     """What the round's samples are compared with, in [0, 1].
 
     relative: the mean of the buffer as it was when the round began; the round's own mean while the buffer is empty.
-    absolute (the paper's ablation without a buffer): half of the largest reward.
+    absolute (the paper's ablation without a buffer; it gives no formula): `absolute_reference`, the same in every round,
+    so that more and more samples are easy while the policy learns.
     """
     if reference == "absolute":
-        return ABSOLUTE_REFERENCE
+        return absolute_reference
     values = buffer or round_means
     return math.fsum(values) / len(values)
 

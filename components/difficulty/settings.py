@@ -16,5 +16,8 @@ class DifficultySettings(StepSettings):
     replay_window: int = setting(100, "Samples that the replay buffer holds (W).", unit="samples", ge=1)
     difficulty_reference: Literal["relative", "absolute"] = setting(
         "relative",
-        "What a mean reward is compared with: the replay buffer's mean (relative) or half the largest (absolute).",
+        "What a mean reward is compared with: the replay buffer's mean (relative) or absolute_reference (absolute).",
+    )
+    absolute_reference: float = setting(
+        0.5, "What every mean reward is compared with (absolute).", unit="normalised reward", ge=0, le=1
     )

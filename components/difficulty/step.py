@@ -65,7 +65,9 @@ def estimate_difficulty(
 
     means = [normalised_mean(_rewards(group), most) for group, most in zip(groups, largest, strict=True)]
     old = artifacts.read_buffer(store.get(buffer))
-    reference = reference_reward([entry.mean_reward for entry in old], means, settings.difficulty_reference)
+    reference = reference_reward(
+        [entry.mean_reward for entry in old], means, settings.difficulty_reference, settings.absolute_reference
+    )
     rows = [
         Difficulty(sample_id=g.sample_id, mean_reward=mean, delta=delta(reference, mean), all_equal=zero_std(g))
         for g, mean in zip(groups, means, strict=True)

@@ -82,7 +82,7 @@ def _round(number: int, steps: list[StepReport]) -> RoundSummary:
         frac_reward_zero_std=figure(rollout, "frac_reward_zero_std"),
         frac_reward_zero_std_unaugmented=figure(rollout, "frac_reward_zero_std_unaugmented"),
         difficulty=Histogram.model_validate(figure(difficulty, "difficulty_histogram")),
-        augmentation={kind: figure(augmentation, f"augmented/{kind}") for kind in ("none", "hint", "noise")},
+        augmentation={kind: figure(augmentation, f"augmented/{kind}") for kind in ("none", "hint", "noise", "mask")},
         unaugmented_reasons=figure(augmentation, "not_augmented_reasons"),
         loss=_mean(_series(training)["loss"]),
         kl=_mean(_series(training)["kl"]),

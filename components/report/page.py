@@ -106,6 +106,7 @@ def html(
         figures={name: Markup(svg) for name, svg in figures.items()},
         figure_titles=FIGURE_TITLES,
         facts=facts(run),
+        harder=run.settings.get("augmentation", {}).get("frame_augmentation", "noise"),
         ran=any(not item.skipped for item in run.rounds),
         confidence=confidence,
         kinds=kinds,

@@ -28,10 +28,10 @@ def examples(rollouts: Mapping[int, Sequence[Mapping[str, Any]]], reader: Datase
 
 def _example(number: int, item: Mapping[str, Any], reader: DatasetReader) -> dict[str, Any]:
     augmentation = Augmentation.model_validate(item["augmentation"])
-    if augmentation.kind == "noise" and not augmentation.frames_digest:
+    if augmentation.kind in ("noise", "mask") and not augmentation.frames_digest:
         raise ValueError(
-            f"rollout of round {number}, example {item['sample_id']}: augmentation.noise_seed and "
-            "augmentation.frames_digest are missing, so the noised frames cannot be shown"
+            f"rollout of round {number}, example {item['sample_id']}: augmentation.frames_digest is missing, so the frames"
+            " cannot be shown as the policy saw them"
         )
     frames = reader.augmented_frames(reader.sample(item["sample_id"]), augmentation)
     shown = strip(frames)

@@ -71,7 +71,7 @@ class RoundSummary(Record):
     frac_reward_zero_std: float | None = Field(None, description="share of trained groups with all-equal rewards")
     frac_reward_zero_std_unaugmented: float | None = Field(None, description="the same on the prompts as they are")
     difficulty: Histogram | None = Field(None, description="samples by Delta, from -1 (easy) to 1 (hard)")
-    augmentation: dict[str, int] = Field({}, description="samples by what was done: none, hint, noise")
+    augmentation: dict[str, int] = Field({}, description="samples by what was done: none, hint, noise, mask")
     unaugmented_reasons: dict[str, int] = Field(
         {}, description="samples left as they are although easy or hard, by reason"
     )

@@ -8,16 +8,16 @@ from components.shared.dataset import DatasetReader
 from components.shared.sampling.metrics import mean_reward
 from components.shared.schemas import Group
 
-_EACH = 2  # of hinted, noised and plain groups
+_EACH = 2  # of each kind of augmentation, none among them
 _RESPONSES = 4  # shown of a group
 
 
 def example_rollouts(
     groups: Sequence[Group], before: Mapping[str, Group], reader: DatasetReader
 ) -> list[dict[str, object]]:
-    """At most six groups, in the round's order: the first two hinted, noised and plain. `before` are un-augmented."""
+    """The first two groups of each kind of augmentation and of none, in the round's order. `before` are un-augmented."""
     chosen = []
-    left = {"hint": _EACH, "noise": _EACH, "none": _EACH}
+    left = {"hint": _EACH, "noise": _EACH, "mask": _EACH, "none": _EACH}
     for group in groups:
         if left[group.augmentation.kind] > 0:
             left[group.augmentation.kind] -= 1

@@ -80,7 +80,7 @@ def roll_out(
     if settings.permute_rewards:
         groups = [with_permuted_rewards(group, context.seed) for group in groups]
     files = {artifacts.GROUPS: groups_to_parquet(groups)}
-    artifact = artifacts.put_files(store, "groups", files, {"groups": len(groups)})
+    artifact = artifacts.put_files(store, "groups", files, {"groups": len(groups), "policy": policy.digest})
     startup = sampler.startup_seconds - startup
     return ledger.finish(
         key,
@@ -105,11 +105,12 @@ def _results(
         "groups/none": kinds["none"],
         "groups/hint": kinds["hint"],
         "groups/noise": kinds["noise"],
+        "groups/mask": kinds["mask"],
         "responses_sampled": sum(len(group.responses) for group in again.values()),
         "paired_all_equal": [_pair(before[name], group) for name, group in again.items()],
         "examples": example_rollouts(groups, before, reader),
     }
-    for kind in ("hint", "noise"):
+    for kind in ("hint", "noise", "mask"):
         after = [group for group in again.values() if group.augmentation.kind == kind]
         if not after:
             continue

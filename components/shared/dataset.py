@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,10 @@ from components.shared.files import sha256_bytes
 from components.shared.schemas import Augmentation, Frames, Quarantined, Record, Sample
 
 SAMPLES, FRAMES, QUARANTINE, REPORT = "samples.jsonl", "frames.jsonl", "quarantine.jsonl", "report.json"
+
+# What a masked frame is filled with: the processor's mean colour, so that the vision encoder gets zeros. Black would be a
+# dark scene, and a repeated frame would say that nothing moved.
+MASK_COLOUR = (123, 117, 104)
 
 MAX_HINT_TOKENS = "max_hint_tokens"  # in the report: the room that ingest kept in every training prompt for a hint
 
@@ -28,6 +32,16 @@ def add_noise(frames: np.ndarray, std: float, seed: int) -> np.ndarray:
     """
     draws = np.random.Generator(np.random.Philox(seed)).normal(0.0, std, size=frames.shape)
     return np.clip(np.rint(frames + draws), 0, 255).astype(np.uint8)
+
+
+def mask_frames(frames: np.ndarray, masked: Sequence[int]) -> np.ndarray:
+    """Frames (T, H, W, 3) uint8 of which those in `masked` (from 0) are MASK_COLOUR all over.
+
+    They keep their place, so that the others keep their times and the prompt its length.
+    """
+    changed = frames.copy()
+    changed[list(masked)] = MASK_COLOUR
+    return changed
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -82,12 +96,16 @@ class DatasetReader:
     def augmented_frames(self, sample: Sample, augmentation: Augmentation) -> np.ndarray:
         """The frames that the policy sees under `augmentation`, uint8 (T, H, W, 3).
 
-        Raises ValueError if the noised frames' digest is not the recorded one.
+        Raises ValueError if the noised or masked frames' digest is not the recorded one.
         """
         frames = self.frames(sample.video)
-        if augmentation.kind != "noise":
+        if augmentation.kind == "noise":
+            changed = add_noise(frames, augmentation.level, augmentation.noise_seed)
+        elif augmentation.kind == "mask":
+            changed = mask_frames(frames, augmentation.masked_frames)
+        else:
             return frames
-        noised = add_noise(frames, augmentation.level, augmentation.noise_seed)
-        if augmentation.frames_digest and frames_digest(noised) != augmentation.frames_digest:
-            raise ValueError(f"sample {sample.id}: noised frames differ from the recorded digest")
-        return noised
+        if augmentation.frames_digest and frames_digest(changed) != augmentation.frames_digest:
+            what = {"noise": "noised", "mask": "masked"}[augmentation.kind]
+            raise ValueError(f"sample {sample.id}: {what} frames differ from the recorded digest")
+        return changed

@@ -29,6 +29,7 @@ _AUGMENTATION = pa.struct(
         ("level", pa.float64()),
         ("hint", pa.string()),
         ("noise_seed", pa.int64()),
+        ("masked_frames", pa.list_(pa.int32())),
         ("frames_digest", pa.string()),
         ("reason", pa.string()),
     ]

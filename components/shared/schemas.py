@@ -89,14 +89,19 @@ class Quarantined(Record):
 
 
 class Augmentation(Record):
-    """What was done to a sample before rollout. `level` is the hint fraction or the noise's standard deviation in grey levels."""
+    """What was done to a sample before rollout.
 
-    kind: Literal["none", "hint", "noise"] = "none"
+    `level` is the hint's share of the reasoning, the noise's standard deviation in grey levels, or the share of the video's
+    temporal patches to mask, before it is rounded to whole ones.
+    """
+
+    kind: Literal["none", "hint", "noise", "mask"] = "none"
     delta: float = 0.0
     level: float = 0.0
     hint: str = ""
     noise_seed: int = 0
-    frames_digest: str = ""  # of the noised frames; empty when the frames are untouched
+    masked_frames: tuple[int, ...] = ()  # from 0, ascending
+    frames_digest: str = ""  # of the noised or masked frames; empty when the frames are untouched
     reason: str = ""  # why a sample stays as it is although |delta| is outside the dead band
 
 
@@ -130,7 +135,7 @@ class Group(Record):
 
 
 class Difficulty(Record):
-    """A sample's difficulty: `delta` = mean normalised reward of the replay buffer - of the sample's group, in [-1, 1]."""
+    """A sample's difficulty: `delta` = a reference (the replay buffer's mean, or a constant) - `mean_reward`, in [-1, 1]."""
 
     sample_id: Name
     mean_reward: float  # rewards divided by their task's maximum, mean over the group

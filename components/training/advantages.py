@@ -30,6 +30,15 @@ def normalised(
     return torch.where(responses, deviations / masked_std(values, responses, std_floor)[..., None], 0)
 
 
+def leave_one_out(
+    rewards: Float[Tensor, "groups responses"], responses: Bool[Tensor, "groups responses"]
+) -> Float[Tensor, "groups responses"]:
+    """R_i - mean_{j != i} R_j over a group's responses that take part, 0 for those that do not, and for one alone."""
+    count = responses.sum(-1, keepdim=True)
+    deviations = torch.where(responses, rewards - masked_mean(rewards, responses)[..., None], 0)
+    return deviations * count / (count - 1).clamp(min=1)
+
+
 def informative(
     rewards: Float[Tensor, "groups responses"], responses: Bool[Tensor, "groups responses"]
 ) -> Bool[Tensor, " groups"]:

@@ -1,8 +1,8 @@
-"""The loss of one micro-batch: the objective and the KL penalty of whole groups."""
+"""The loss of one micro-batch: the objective and the KL penalty of whole groups, and how hard each pulls."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -18,17 +18,50 @@ from components.training.settings import TrainingSettings
 class GroupLosses:
     """Per group, before any mean."""
 
-    loss: Float[Tensor, " groups"]
-    kl: Float[Tensor, " groups"] | None  # None without a reference; without gradient if beta is 0
+    objective: Float[Tensor, " groups"]
+    penalty: Float[Tensor, " groups"] | None  # None where none is added
+    kl: Float[Tensor, " groups"] | None  # None without a reference; without gradient if it is not penalised
+
+    @property
+    def loss(self) -> Float[Tensor, " groups"]:
+        """What is minimised."""
+        return self.objective if self.penalty is None else self.objective + self.penalty
 
 
-def group_losses(
-    inputs: LossInputs, ref_logprobs: Float[Tensor, "groups responses tokens"] | None, settings: TrainingSettings
-) -> GroupLosses:
-    """objective + beta * KL(pi_theta || pi_ref) of each group."""
-    loss = OBJECTIVES[settings.objective](inputs, settings)
-    if ref_logprobs is None:
-        return GroupLosses(loss, None)
-    with torch.set_grad_enabled(settings.beta > 0 and torch.is_grad_enabled()):
-        kl = group_kl(token_kl(inputs.logprobs, ref_logprobs, settings.kl_estimator), inputs.tokens, inputs.responses)
-    return GroupLosses(loss + settings.beta * kl if settings.beta > 0 else loss, kl)
+def group_losses(inputs: LossInputs, settings: TrainingSettings) -> GroupLosses:
+    """The objective, and beta * KL(pi_theta || pi_ref), of each group.
+
+    A group with fewer responses left than the objective's smallest group leaves the objective; its KL stays.
+    """
+    objective = OBJECTIVES[settings.objective]
+    enough = inputs.responses.sum(-1) >= objective.smallest_group
+    value = torch.where(enough, objective.load()(inputs, settings), 0)
+    if inputs.ref_logprobs is None:
+        return GroupLosses(value, None, None)
+    penalised = objective.kl_penalty and settings.beta > 0
+    with torch.set_grad_enabled(penalised and torch.is_grad_enabled()):
+        tokens = token_kl(inputs.logprobs, inputs.ref_logprobs, settings.kl_estimator)
+        kl = group_kl(tokens, inputs.tokens, inputs.responses)
+    return GroupLosses(value, settings.beta * kl if penalised else None, kl)
+
+
+@torch.enable_grad()
+def squared_gradient_norms(
+    inputs: LossInputs, settings: TrainingSettings
+) -> tuple[Float[Tensor, " groups"], Float[Tensor, " groups"]]:
+    """Of each group's objective and of its KL penalty: the squared norm of the gradient by pi_theta's log-probs.
+
+    Their gradients by the weights would need a backward pass each; these are exact, and cost as much as the loss.
+    """
+    logprobs = inputs.logprobs.detach().requires_grad_()
+    losses = group_losses(replace(inputs, logprobs=logprobs), settings)
+    return _squared_norm(losses.objective, logprobs), _squared_norm(losses.penalty, logprobs)
+
+
+def _squared_norm(
+    values: Float[Tensor, " groups"] | None, logprobs: Float[Tensor, "groups responses tokens"]
+) -> Float[Tensor, " groups"]:
+    if values is None:
+        return logprobs.new_zeros(len(logprobs))
+    (gradient,) = torch.autograd.grad(values.sum(), logprobs)
+    return gradient.square().sum((1, 2))

@@ -25,6 +25,11 @@ class Minibatch:
     ranks: tuple[tuple[MicroBatch, ...], ...]
     groups: int  # on all ranks together
 
+    def indices(self) -> list[int]:
+        """The groups of all ranks, by index, each once."""
+        micros = [micro for rank in self.ranks for micro in rank]
+        return [i for micro in micros for i, weight in zip(micro.groups, micro.weights, strict=True) if weight]
+
 
 def plan(
     tokens: Sequence[int], *, steps: int, world_size: int, micro_batch_groups: int, seed: int, round_index: int

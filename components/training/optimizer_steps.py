@@ -17,8 +17,8 @@ from components.training.checkpoint import Position
 from components.training.distributed import Place
 from components.training.loss import group_losses
 from components.training.metrics import StepMetrics
-from components.training.objectives.inputs import LossInputs
-from components.training.objectives.reg_grpo import log_ratios
+from components.training.objectives import OBJECTIVES
+from components.training.objectives.inputs import LossInputs, log_ratios
 from components.training.prepare import Prepared
 from components.training.schedule import learning_rate
 from components.training.settings import TrainingSettings
@@ -44,13 +44,16 @@ class OptimizerSteps:
         engine: Any,
         minibatches: Sequence[Sequence[Scored]],
         groups: Sequence[int],
+        tokens: Sequence[int],
         settings: TrainingSettings,
         place: Place,
         before: Progress,
         position: Position,
     ) -> None:
-        """`minibatches` are this rank's, `groups` each one's groups on all ranks; `before` is the round's start."""
-        self.engine, self.minibatches, self.groups = engine, minibatches, groups
+        """`minibatches` are this rank's; `groups` and `tokens` count each one's groups, and their tokens that take part, on
+        all ranks; `before` is the round's start.
+        """
+        self.engine, self.minibatches, self.groups, self.tokens = engine, minibatches, groups, tokens
         self.settings, self.place, self.before, self.position = settings, place, before, position
         self.total = settings.num_iterations * len(minibatches)
 
@@ -62,7 +65,7 @@ class OptimizerSteps:
         rate = learning_rate(self.before.global_step + number, self.settings)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
-        metrics, noise = StepMetrics(), torch.zeros((), device=self.place.device)
+        metrics, noise = StepMetrics(self.settings), torch.zeros((), device=self.place.device)
         for scored in self.minibatches[which]:
             last = scored is self.minibatches[which][-1]
             self.engine.set_gradient_accumulation_boundary(last)
@@ -83,33 +86,39 @@ class OptimizerSteps:
         inputs = LossInputs(
             logprobs=logprobs,
             old_logprobs=scored.old_logprobs.to(device),
+            ref_logprobs=None if scored.ref_logprobs is None else scored.ref_logprobs.to(device),
             tokens=micro.packed.tokens.to(device),
             responses=micro.responses.to(device),
+            rewards=micro.rewards.to(device),
             advantages=micro.advantages.to(device),
             informative=micro.informative.to(device),
+            tokens_per_group=max(self.tokens[which], 1) / self.groups[which],
         )
-        reference = None if scored.ref_logprobs is None else scored.ref_logprobs.to(device)
-        losses = group_losses(inputs, reference, self.settings)
-        weights, rho = micro.weights.to(device), log_ratios(inputs).detach()
+        losses = group_losses(inputs, self.settings)
+        weights = micro.weights.to(device)
         metrics.add(
             inputs,
-            rho,
+            losses,
             weights=weights,
-            rewards=micro.rewards.to(device),
             truncated=micro.truncated.to(device),
             entropies=entropies,
             sampler_logprobs=micro.sampler_logprobs.to(device),
-            loss=losses.loss,
-            kl=losses.kl,
             packed_tokens=micro.packed_tokens,
         )
         # DeepSpeed takes the mean of the ranks' gradients; the loss is a mean over the groups of all of them
         share = self.place.world_size / self.groups[which]
-        return (losses.loss * weights).sum() * share, masked_std(rho, inputs.responses, 0.0).max()
+        return (losses.loss * weights).sum() * share, masked_std(
+            log_ratios(inputs).detach(), inputs.responses, 0.0
+        ).max()
 
     def _check_floor(self, noise: Tensor) -> None:
-        """Refuse a std_floor that log-ratios reach at unchanged weights. `noise`: their largest std, on all ranks then."""
+        """Refuse a std_floor that log-ratios, where they are divided by it, reach at unchanged weights.
+
+        `noise`: their largest std, on all ranks then.
+        """
         torch.distributed.all_reduce(noise, torch.distributed.ReduceOp.MAX)
+        if not OBJECTIVES[self.settings.objective].normalises_log_ratios:
+            return
         if float(noise) * FLOOR_OVER_NOISE > self.settings.std_floor:
             raise ValueError(
                 f"std_floor {self.settings.std_floor:g} is below {FLOOR_OVER_NOISE:g} times the standard deviation of"

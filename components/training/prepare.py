@@ -42,7 +42,7 @@ class Prepared:
 
 
 def group_prompt(group: Group, reader: DatasetReader) -> Prompt:
-    """What the group's responses were sampled under: its hint in the text, its noise in the frames."""
+    """What the group's responses were sampled under: its hint in the text, its noise or masks in the frames."""
     sample = reader.sample(group.sample_id)
     return Prompt(
         key=sample.id,

@@ -149,8 +149,20 @@ class Round:
             restore(engine, self.parameters, self.masters, load_moments(folder), position.optimizer_steps)
         self.masters = {}
         return OptimizerSteps(
-            engine, minibatches, [step.groups for step in plan], self.settings, self.place, self.progress, position
+            engine,
+            minibatches,
+            [step.groups for step in plan],
+            [sum(self._tokens(index) for index in step.indices()) for step in plan],
+            self.settings,
+            self.place,
+            self.progress,
+            position,
         )
+
+    def _tokens(self, group: int) -> int:
+        """The group's tokens that take part in the loss."""
+        left_out = "length" if self.settings.mask_truncated_completions else None
+        return sum(len(item.token_ids) for item in self.groups[group].responses if item.finish_reason != left_out)
 
     def _train(self, steps: OptimizerSteps) -> None:
         every, total = self.settings.checkpoint_steps, steps.total

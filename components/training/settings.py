@@ -4,29 +4,47 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from components.shared.settings import StepSettings, setting
+from components.training.objectives import OBJECTIVES, ObjectiveName
+
+_OF_SOME = sorted(frozenset[str]().union(*(objective.settings for objective in OBJECTIVES.values())))
 
 
 class TrainingSettings(StepSettings):
     """How a round's groups become an updated policy."""
 
-    objective: Literal["reg_grpo", "grpo"] = setting(
-        "reg_grpo", "What is minimised: Reg-GRPO's regression, or GRPO's surrogate."
+    objective: ObjectiveName = setting(
+        "reg_grpo",
+        f"What is minimised. {'; '.join(f'{name}: {item.summary}' for name, item in OBJECTIVES.items())}.",
+        compiled=True,
     )
     num_iterations: int = setting(2, "Passes over a round's groups.", unit="passes", ge=1)
     steps_per_generation: int = setting(8, "Optimizer steps in one pass over a round's groups.", unit="steps", ge=1)
     std_floor: float = setting(
-        1.0, "Floor of the standard deviation of rewards and of log-ratios: std = sqrt(var + floor^2).", gt=0
+        1.0,
+        "reg_grpo, grpo: floor of the standard deviation of rewards, and of log-ratios: std = sqrt(var + floor^2).",
+        gt=0,
     )
-    epsilon: float = setting(0.2, "GRPO clips the probability ratio of a token to 1 +- epsilon.", gt=0, lt=1)
+    epsilon: float = setting(
+        0.2, "grpo, rloo: the probability ratio is clipped to 1 +- epsilon; 0 does not clip.", ge=0, lt=1
+    )
+    epsilon_high: float = setting(0.0, "grpo, rloo: the clip's upper side; 0: the same as epsilon.", ge=0)
+    loss_type: Literal["grpo", "bnpo", "dapo"] = setting(
+        "grpo", "grpo: tokens are averaged over their response, over their group, or over the optimizer step."
+    )
+    eta: float = setting(
+        1.0, "rebel, reward_regression: log-ratios are regressed by eta times the reward.", unit="1/reward", gt=0
+    )
     mask_truncated_completions: bool = setting(False, "Leave responses that hit the length limit out of their group.")
 
-    beta: float = setting(0.1, "Weight of the KL penalty.", ge=0)
+    beta: float = setting(
+        0.1, "Weight of the KL penalty; dpo, online_dpo: factor of their log-ratio differences instead.", ge=0
+    )
     kl_estimator: Literal["k1", "k2", "k3"] = setting("k3", "How the KL divergence of a token is estimated.")
     kl_reference: Literal["run", "round"] = setting(
-        "run", "The KL penalty's reference: the run's first policy, or the round's."
+        "run", "The reference of the KL penalty, and of online_dpo: the run's first policy, or the round's."
     )
 
     learning_rate: float = setting(1e-6, "Peak learning rate of AdamW.", gt=0)
@@ -66,6 +84,43 @@ class TrainingSettings(StepSettings):
     stop_reward_patience: int = setting(
         0, "Stop the run after this many rounds without a new best mean reward; 0 is off.", unit="rounds", ge=0
     )
+
+    @field_validator(*_OF_SOME)
+    @classmethod
+    def _is_used(cls, value: object, info: ValidationInfo) -> object:
+        """A value that is not the default is refused if the objective does not look at it. (Dumped settings have all.)"""
+        name, objective = info.field_name or "", info.data.get("objective")
+        default = cls.model_fields[name].default
+        if objective and name not in OBJECTIVES[objective].settings and value != default:
+            users = ", ".join(user for user, item in OBJECTIVES.items() if name in item.settings)
+            raise ValueError(f"objective {objective} does not use it: leave it at {default}, or choose one of {users}")
+        return value
+
+    @field_validator("epsilon_high")
+    @classmethod
+    def _is_the_side_of_a_clip(cls, value: float, info: ValidationInfo) -> float:
+        if value and info.data.get("epsilon") == 0:
+            raise ValueError("epsilon is 0, which does not clip: leave it at 0, or raise epsilon")
+        return value
+
+    @field_validator("beta")
+    @classmethod
+    def _lets_the_objective_see_the_policy(cls, value: float, info: ValidationInfo) -> float:
+        objective = info.data.get("objective")
+        if objective and not OBJECTIVES[objective].kl_penalty and not value:
+            raise ValueError(f"objective {objective} is constant without it: raise it above 0")
+        return value
+
+    @field_validator("kl_reference")
+    @classmethod
+    def _is_whose_samples_they_are(cls, value: str, info: ValidationInfo) -> str:
+        objective = info.data.get("objective")
+        if objective and OBJECTIVES[objective].rollout_policy == "reference" and value != "run":
+            raise ValueError(
+                f"objective {objective} is trained on samples of its reference, the run's first policy:"
+                " leave it at run, or choose online_dpo"
+            )
+        return value
 
     @model_validator(mode="after")
     def _cosine_needs_its_end(self) -> TrainingSettings:

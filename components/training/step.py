@@ -14,8 +14,9 @@ from components.shared.ledger import Outputs
 from components.shared.sampling.artifacts import GROUPS, skipped, stop_reason
 from components.shared.schemas import ArtifactRef
 from components.training.checkpoint import drop_checkpoint
-from components.training.checks import check_groups
+from components.training.checks import check_groups, check_sampled_by
 from components.training.launch import launch
+from components.training.objectives import OBJECTIVES
 from components.training.results import round_results
 from components.training.settings import TrainingSettings
 from components.training.spec import POLICY, STATE, SUMMARY, Report, WorkerSpec
@@ -52,7 +53,8 @@ def train(
     found = groups_from_parquet(groups_file.read_bytes())
     if not found:
         return ledger.finish(key, skipped("the round has no groups", unchanged))
-    check_groups(found, groups_file)
+    check_groups(found, groups_file, OBJECTIVES[settings.objective].smallest_group)
+    check_sampled_by(groups, reference, settings.objective)
 
     state_folder = store.get(state)
     before = read_progress(state_folder)

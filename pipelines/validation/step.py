@@ -10,6 +10,7 @@ from components.shared.ledger import Outputs
 from components.shared.processes import die_with_parent
 from components.shared.progress import step_finished, step_started
 from components.shared.tracking import resolve_champion, start_parent
+from components.training.objectives import OBJECTIVES
 from pipelines.inputs import OVERRIDES, RUN_NAME, STORE, TRACKING, as_overrides
 from pipelines.settings import RunSettings, SettingsError, build_settings, parse_overrides
 
@@ -42,6 +43,12 @@ def check(base_settings: str, run_id: str, inputs: dict[str, Any]) -> tuple[RunS
     for name in ("rounds", "fuse_sampling"):
         if getattr(settings.pipeline, name) != getattr(compiled.pipeline, name):
             raise SettingsError(f"pipeline.{name}: is compiled in; compile the pipeline again to change it")
+    objective, compiled_for = settings.training.objective, compiled.training.objective
+    if OBJECTIVES[objective].rollout_policy != OBJECTIVES[compiled_for].rollout_policy:
+        raise SettingsError(
+            f"training.objective: {objective} is trained on another policy's samples than {compiled_for}, which is"
+            " compiled in; compile the pipeline again to change it"
+        )
     if not store:
         raise SettingsError(f"{STORE}: is empty; give s3://bucket/prefix, file:///folder or a folder")
     context = StepContext(

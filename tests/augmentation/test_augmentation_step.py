@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from components.augmentation.settings import AugmentationSettings
 from components.augmentation.step import augment
-from components.shared.dataset import DatasetReader
+from components.shared.dataset import MASK_COLOUR, DatasetReader
 from components.shared.groups import groups_to_parquet
 from components.shared.ledger import Outputs
 from components.shared.rewards import RewardSettings
@@ -91,6 +92,48 @@ def test_noised_frames_are_made_again_from_the_record(begun: Round) -> None:
         reader.augmented_frames(reader.sample("s000"), record.model_copy(update={"noise_seed": 1}))
 
 
+def videos(frames: int) -> list[np.ndarray]:
+    return list(np.random.default_rng(1).integers(0, 256, (5, frames, 28, 28, 3), dtype=np.uint8))
+
+
+MASK = {"frame_augmentation": "mask", "mask_offset": 0.1, "mask_slope": 1.0, "mask_max": 0.6}
+
+
+def test_masked_frames_are_made_again_from_the_record(tmp_path: Path) -> None:
+    begun = begin_round(tmp_path, [sample(i) for i in range(5)], videos(8))
+    outputs = run(begun, ScriptedSampler(explain), **MASK)
+    record = augmentations(begun, outputs)["s000"]
+    assert record.kind == "mask" and record.delta == -0.4 and record.level == pytest.approx(0.5)  # 0.1 + 0.4
+    reader = DatasetReader(begun.context.open_store().get(begun.dataset))
+    plain, masked = reader.frames("v000"), reader.augmented_frames(reader.sample("s000"), record)
+    changed = [i for i in range(8) if not np.array_equal(plain[i], masked[i])]
+    assert tuple(changed) == record.masked_frames and len(changed) == 4  # half of four patches
+    assert (masked[changed] == MASK_COLOUR).all()
+    with pytest.raises(ValueError, match="s000: masked frames differ"):
+        reader.augmented_frames(reader.sample("s000"), record.model_copy(update={"masked_frames": (0, 1)}))
+    results = outputs.results
+    assert results["augmented/mask"] == 1 and results["augmented/noise"] == 0 and results["augmented/hint"] == 2
+    assert results["augmented/mask_fraction_mean"] == pytest.approx(0.5)
+    assert results["augmented/masked_frames_mean"] == 4
+
+
+def test_masks_are_drawn_from_seed_round_and_sample(tmp_path: Path) -> None:
+    def draw(folder: str, **context: object) -> tuple[int, ...]:
+        begun = begin_round(tmp_path / folder, [sample(i) for i in range(5)], videos(24))
+        begun = replace(begun, context=begun.context.model_copy(update=context))
+        return augmentations(begun, run(begun, ScriptedSampler(explain), **MASK))["s000"].masked_frames
+
+    first = draw("first")
+    assert draw("again", run_name="another") == first
+    assert len({first, draw("seed", seed=4), draw("round", round=2)}) == 3
+
+
+def test_a_video_of_one_temporal_patch_is_not_masked(begun: Round) -> None:
+    outputs = run(begun, ScriptedSampler(explain), **MASK)
+    assert augmentations(begun, outputs)["s000"] == Augmentation(delta=-0.4, reason="too short to mask")
+    assert outputs.results["not_augmented_reasons"] == {"no response right": 1, "too short to mask": 1}
+
+
 def test_each_side_alone_leaves_the_other_as_it_is(begun: Round) -> None:
     sampler = ScriptedSampler(explain)
     found = augmentations(begun, run(begun, sampler, augment_mode="harder_only"))
@@ -102,6 +145,8 @@ def test_each_side_alone_leaves_the_other_as_it_is(begun: Round) -> None:
 def test_a_level_of_zero_leaves_a_sample_as_it_is_and_says_so(begun: Round) -> None:
     found = augmentations(begun, run(begun, ScriptedSampler(explain), noise_offset=0, noise_slope=0))
     assert found["s000"].kind == "none" and found["s000"].reason == "noise level 0"
+    found = augmentations(begun, run(begun, ScriptedSampler(explain), **MASK | {"mask_max": 0}))
+    assert found["s000"].kind == "none" and found["s000"].reason == "mask level 0"
 
 
 def test_after_a_stop_nothing_is_augmented(begun: Round) -> None:

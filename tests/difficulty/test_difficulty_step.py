@@ -83,6 +83,19 @@ def test_the_buffer_is_frozen_during_a_round_and_rolls_over_rounds(begun: Round)
     assert [entry.round for entry in kept] == [1] * 2 + [2] * 8
 
 
+def test_absolute_difficulty_asks_the_constant_and_leaves_the_buffer_to_roll(begun: Round) -> None:
+    first = estimate(begun, scripted(), difficulty_reference="absolute", absolute_reference=0.625)
+    second = estimate(
+        begun, scripted(), buffer=first.artifacts["buffer"], round_index=2,
+        difficulty_reference="absolute", absolute_reference=0.25,
+    )  # fmt: skip
+    for outputs, deltas in ((first, (-0.375, 0.125)), (second, (-0.75, -0.25))):
+        for row in artifacts.read_difficulty(read(begun, outputs, "difficulty")):
+            assert row.delta == (deltas[0] if row.sample_id in EASY else deltas[1])
+    assert first.results["difficulty/reference"] == 0.625
+    assert len(artifacts.read_buffer(read(begun, second, "buffer"))) == 10
+
+
 def test_finished_work_is_found_without_the_engine(begun: Round) -> None:
     first = estimate(begun, scripted())
     again = scripted()

@@ -47,6 +47,22 @@ def test_each_round_takes_policy_state_and_buffer_from_the_one_before(tmp_path: 
 
 
 @pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize(("objective", "rollout_policy"), [("reg_grpo", "policy"), ("dpo", "reference")])
+def test_a_rounds_responses_come_from_the_policy_that_the_objective_wants(
+    tmp_path: Path, objective: str, rollout_policy: str, fuse: bool
+) -> None:
+    layer = {"pipeline.rounds": 2, "pipeline.fuse_sampling": fuse, "training.objective": objective}
+    spec, _ = compiled(tmp_path, build_settings(layer))
+    (second,) = (task for task in tasks(spec).values() if task["taskInfo"]["name"] == "Round 2")
+    given = second["inputs"]["artifacts"]
+    assert given["rollout_policy"] == given[rollout_policy] and given["policy"] != given["reference"]
+    inside = spec["components"][second["componentRef"]["name"]]["dag"]["tasks"].values()
+    taken = {task["taskInfo"]["name"]: task["inputs"]["artifacts"]["policy"] for task in inside}
+    assert taken.pop("Training") == {"componentInputArtifact": "policy"} and len(taken) == (1 if fuse else 3)
+    assert all(source == {"componentInputArtifact": "rollout_policy"} for source in taken.values())
+
+
+@pytest.mark.parametrize("fuse", [True, False])
 def test_fifty_rounds_stay_below_one_mebibyte_of_ascii(tmp_path: Path, fuse: bool) -> None:
     _, text = compiled(tmp_path, build_settings({"pipeline.rounds": 50, "pipeline.fuse_sampling": fuse}))
     assert len(text.encode()) < MEBIBYTE

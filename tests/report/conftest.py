@@ -191,6 +191,7 @@ def round_reports(number: int, samples: list[Sample]) -> list[StepReport]:
             "augmented/none": 14,
             "augmented/hint": 8,
             "augmented/noise": 10,
+            "augmented/mask": 0,
             "not_augmented_reasons": {"no response was right": 2},
         },
         "rollout": {

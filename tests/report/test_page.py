@@ -12,7 +12,8 @@ from PIL import Image
 from components.report.rollouts import examples, strip
 from components.report.step import write_report
 from components.shared.context import StepContext
-from components.shared.dataset import DatasetReader, add_noise
+from components.shared.dataset import MASK_COLOUR, DatasetReader, add_noise, frames_digest, mask_frames
+from components.shared.schemas import Augmentation
 from components.shared.store import open_store
 
 
@@ -116,8 +117,49 @@ def test_noise_that_cannot_be_made_again_is_an_error(arguments, reader):
     rollouts = next(report for report in arguments["reports"] if report.step == "rollout").results["examples"]
     noisy = next(item for item in rollouts if item["augmentation"]["kind"] == "noise")
     record = {name: value for name, value in noisy["augmentation"].items() if name != "frames_digest"}
-    with pytest.raises(ValueError, match="frames_digest are missing"):
+    with pytest.raises(ValueError, match="frames_digest is missing"):
         examples({1: [{**noisy, "augmentation": record}]}, reader)
+
+
+def with_masks(arguments) -> dict:
+    """The arguments of a run that masked two frames of each easy sample instead of adding noise."""
+    dataset = DatasetReader(arguments["context"].open_store().get(arguments["dataset"]))
+    reports = []
+    for report in arguments["reports"]:
+        results = dict(report.results)
+        if report.step == "augmentation" and "augmented/noise" in results:
+            results |= {"augmented/noise": 0, "augmented/mask": 10}
+        if "examples" in results:
+            results["examples"] = [
+                {**item, "augmentation": masked_record(dataset, item)}
+                if item["augmentation"]["kind"] == "noise"
+                else item
+                for item in results["examples"]
+            ]
+        reports.append(report.model_copy(update={"results": results}))
+    settings = {**arguments["settings"], "augmentation": {"frame_augmentation": "mask"}}
+    return {**arguments, "reports": reports, "settings": settings}
+
+
+def masked_record(dataset: DatasetReader, item: dict) -> dict:
+    frames = mask_frames(dataset.frames(dataset.sample(item["sample_id"]).video), (2, 3))
+    digest = frames_digest(frames)
+    return Augmentation(kind="mask", delta=-0.38, level=0.3, masked_frames=(2, 3), frames_digest=digest).model_dump()
+
+
+def test_masked_frames_are_shown_and_named(arguments, reader):
+    changed = with_masks(arguments)
+    item = next(item for item in shown(changed, reader) if item["augmentation"].kind == "mask")
+    clean = reader.frames(reader.sample(item["sample_id"]).video)
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(item["strip"]))))
+    for index in range(8):
+        picture = pixels[:, index * 59 : index * 59 + 56, :3]
+        assert (picture == MASK_COLOUR).all() if index in (2, 3) else np.array_equal(picture, clean[index])
+    page = (write_report(**changed)[1] / "report.html").read_text()
+    assert "2 of 8 frames masked, in whole temporal patches of two; the level is 30.0 %" in page
+    assert 'alt="8 of 8 frames, some masked"' in page and '<th class="n">Mask</th>' in page
+    assert re.search(r'<td class="n">1</td><td class="n">32</td><td class="n">8</td><td class="n">10</td>', page)
+    assert ", with noise" not in page and "grey levels" not in page and '<th class="n">Noise</th>' not in page
 
 
 def test_a_strip_shows_at_most_eight_frames_evenly_spaced_and_none_is_higher_than_96_pixels():

@@ -34,7 +34,7 @@ def test_the_summary_holds_what_the_steps_reported(summary, arguments):
     first, second, third = summary["rounds"]
     assert (first["reward"], second["reward"]) == (1.2, 1.4)
     assert second["frac_reward_zero_std_unaugmented"] == 0.3125 and second["frac_reward_zero_std"] == 0.12
-    assert first["augmentation"] == {"none": 14, "hint": 8, "noise": 10}
+    assert first["augmentation"] == {"none": 14, "hint": 8, "noise": 10, "mask": 0}
     assert first["unaugmented_reasons"] == {"no response was right": 2} and first["skipped_steps"] == 1
     losses = arguments["reports"][5].results["series"]["loss"]
     assert first["loss"] == pytest.approx(sum(losses) / 16) and first["kl"] == pytest.approx(0.0004 * 8.5)

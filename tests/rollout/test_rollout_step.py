@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from components.augmentation.settings import AugmentationSettings
@@ -12,12 +13,14 @@ from components.difficulty.settings import DifficultySettings
 from components.difficulty.step import estimate_difficulty
 from components.rollout.settings import RolloutSettings
 from components.rollout.step import roll_out
+from components.shared.dataset import DatasetReader
 from components.shared.groups import all_equal
 from components.shared.ledger import Outputs
 from components.shared.rewards import RewardSettings
 from components.shared.sampling import artifacts
 from components.shared.sampling.settings import SamplingSettings
 from components.shared.schemas import ArtifactRef, Augmentation, Group
+from components.training.prepare import group_prompt
 from tests.round_fixtures import RIGHT, WRONG, Round, ScriptedSampler, begin_round, sample
 
 SAMPLING = SamplingSettings(num_generations=4, max_completion_length=200, chunk_prompts=2)
@@ -92,6 +95,7 @@ def test_only_augmented_samples_are_sampled_again(begun: Round, estimated: Artif
     sampler = ScriptedSampler(answer)
     outputs = run(begun, estimated, augmented, sampler)
     groups = read(begun, outputs)
+    assert outputs.artifacts["groups"].metadata == {"groups": 6, "policy": begun.policy.digest}
     rows = artifacts.read_augmentation(begun.context.open_store().get(augmented))
     before = {g.sample_id: g for g in artifacts.read_groups(begun.context.open_store().get(estimated))}
     assert [group.sample_id for group in groups] == [row.sample_id for row in rows]
@@ -121,6 +125,51 @@ def test_results_pair_every_augmented_sample_with_itself(
     assert sorted(item["augmentation"]["kind"] for item in examples) == [  # type: ignore[attr-defined]
         "hint", "hint", "noise", "noise", "none", "none",
     ]  # fmt: skip
+
+
+def test_masked_frames_are_those_that_sampler_and_trainer_see(tmp_path: Path) -> None:
+    plain_frames.clear()
+    clips = list(np.random.default_rng(2).integers(0, 256, (6, 20, 28, 28, 3), dtype=np.uint8))
+    begun = begin_round(tmp_path, [sample(i) for i in range(6)], clips)
+    both = begun.dataset, begun.policy
+    sampler = ScriptedSampler(answer)
+    settings = AugmentationSettings(frame_augmentation="mask", level_schedule="fixed", fixed_mask_fraction=0.7)
+    estimated = estimate_difficulty(
+        *both, begun.buffer, begun.state, DifficultySettings(), sampler, begun.context, **COMMON
+    ).artifacts["difficulty"]
+    augmented = augment(*both, estimated, begun.state, settings, sampler, begun.context, **COMMON).artifacts[
+        "augmentation"
+    ]
+    sampler = ScriptedSampler(answer)
+    outputs = run(begun, estimated, augmented, sampler)
+    seen = {prompt.key: prompt.frames for prompt in sampler.prompts}
+    reader = DatasetReader(begun.context.open_store().get(begun.dataset))
+    masked = [group for group in read(begun, outputs) if group.augmentation.kind == "mask"]
+    assert {group.sample_id for group in masked} == {"s000", "s001"}
+    assert len({group.augmentation.masked_frames for group in masked}) == 2  # a draw a sample
+    for group in masked:
+        assert len(group.augmentation.masked_frames) == 14  # 0.7 of ten patches, of two frames each
+        changed = (seen[group.sample_id] != reader.frames(reader.sample(group.sample_id).video)).any((1, 2, 3))
+        assert tuple(np.flatnonzero(changed)) == group.augmentation.masked_frames
+        assert np.array_equal(group_prompt(group, reader).frames, seen[group.sample_id])
+    assert outputs.results["groups/mask"] == 2 and outputs.results["groups/noise"] == 0
+    assert outputs.results["mask/reward_before"] == 2.0 and outputs.results["mask/reward_after"] == 1.5
+    kinds = [item["augmentation"]["kind"] for item in outputs.results["examples"]]  # type: ignore[attr-defined]
+    assert sorted(kinds) == ["hint", "hint", "mask", "mask", "none", "none"]
+
+
+def test_frames_that_differ_from_the_recorded_ones_are_refused(begun: Round, estimated: ArtifactRef) -> None:
+    before = artifacts.read_groups(begun.context.open_store().get(estimated))
+    forged = {
+        "noise": Augmentation(kind="noise", level=5, noise_seed=1, frames_digest="0"),
+        "mask": Augmentation(kind="mask", level=0.5, masked_frames=(0, 1), frames_digest="0"),
+    }
+    for kind, augmentation in forged.items():
+        rows = [artifacts.AugmentedSample(sample_id=g.sample_id, augmentation=augmentation) for g in before]
+        files = {artifacts.AUGMENTATION: artifacts.to_lines(rows)}
+        other = artifacts.put_files(begun.context.open_store(), "augmentation", files)
+        with pytest.raises(ValueError, match=f"{kind}e?d frames differ"):
+            run(begun, estimated, other, ScriptedSampler(answer))
 
 
 def test_mixing_adds_the_original_before_the_augmented_group(

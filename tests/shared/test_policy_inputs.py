@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from components.augmentation.masking import FRAMES_PER_PATCH
+from components.shared.dataset import mask_frames
 from components.shared.generation import Prompt
 from components.shared.policy_inputs import (
     banned_token_ids,
@@ -58,6 +61,21 @@ def test_inputs_are_those_of_the_full_processor(frames: int, height: int, width:
     if image:
         assert inputs.pixel_values.equal(reference["pixel_values"])
         assert inputs.image_grid_thw.equal(reference["image_grid_thw"])
+
+
+def test_a_masked_pair_of_frames_is_nothing_to_the_vision_encoder_and_changes_nothing_else() -> None:
+    processor = load_processor(POLICY)
+    assert processor.video_processor.temporal_patch_size == FRAMES_PER_PATCH
+    prompt = make_prompt(8, 56, 56)
+    plain = encode_prompt(processor, prompt)
+    masked = encode_prompt(processor, replace(prompt, frames=mask_frames(prompt.frames, (2, 3))))
+    assert masked.input_ids.equal(plain.input_ids) and masked.position_ids.equal(plain.position_ids)
+    # 56 x 56 pixels are 16 patches of 14 x 14; rows 16 to 31 are the second pair of frames
+    pixels = masked.pixel_values_videos
+    half_a_grey_level = 0.5 / 255 / min(processor.video_processor.image_std)
+    assert pixels[16:32].abs().max() <= half_a_grey_level
+    for rows in (slice(0, 16), slice(32, 64)):
+        assert pixels[rows].equal(plain.pixel_values_videos[rows])
 
 
 def test_positions_by_hand() -> None:

@@ -1,8 +1,9 @@
-"""A tiny random Qwen2.5-VL with its real processor."""
+"""A tiny random Qwen2.5-VL with its real processor, and a process group of one."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,14 @@ def policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """torch.distributed with this process alone."""
+    import torch
+
+    file = tmp_path_factory.mktemp("gloo") / "store"
+    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", world_size=1, rank=0)
+    yield
+    torch.distributed.destroy_process_group()

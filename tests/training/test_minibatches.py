@@ -30,6 +30,7 @@ def test_every_group_is_dealt_out_once_and_ranks_stay_in_step(
         if weight
     ]
     assert sorted(dealt) == list(range(len(tokens)))
+    assert dealt == [index for step in made for index in step.indices()]
     assert len(made) == min(steps, len(tokens))
     for step in made:
         assert len({tuple(len(micro.groups) for micro in rank) for rank in step.ranks}) == 1  # collectives match

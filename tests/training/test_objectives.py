@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from components.training.advantages import informative, masked_std, normalised
 from components.training.kl import group_kl, token_kl
 from components.training.loss import group_losses
 from components.training.objectives.grpo import grpo
-from components.training.objectives.inputs import LossInputs
-from components.training.objectives.reg_grpo import log_ratios, reg_grpo
+from components.training.objectives.inputs import LossInputs, log_ratios
+from components.training.objectives.reg_grpo import reg_grpo
 from components.training.settings import TrainingSettings
 
 
@@ -25,10 +26,21 @@ def made(
     return LossInputs(
         logprobs=logprobs,
         old_logprobs=torch.full_like(logprobs, -2.0),
+        ref_logprobs=None,
         tokens=torch.ones_like(logprobs, dtype=torch.bool),
         responses=taking_part,
+        rewards=rewards,
         advantages=normalised(rewards, taking_part, std_floor),
         informative=informative(rewards, taking_part),
+        tokens_per_group=taking_part.sum().item() / len(rewards),
+    )
+
+
+def of_tokens(logprobs: torch.Tensor, old: torch.Tensor, tokens: torch.Tensor, advantages: torch.Tensor) -> LossInputs:
+    """Groups whose every response takes part, with these advantages."""
+    taking_part, told = tokens.any(-1), torch.ones(len(tokens), dtype=torch.bool)
+    return LossInputs(
+        logprobs, old, None, tokens, taking_part, advantages, advantages, told, tokens.sum() / len(tokens)
     )
 
 
@@ -56,12 +68,12 @@ def test_rho_is_the_sum_over_a_responses_tokens() -> None:
     logprobs = torch.tensor([[[-1.0, -2.0, -3.0], [-1.0, 0.0, 0.0]]])
     old = torch.tensor([[[-2.0, -1.5, -3.25], [-0.5, 0.0, 0.0]]])
     tokens = torch.tensor([[[True, True, True], [True, False, False]]])
-    inputs = LossInputs(logprobs, old, tokens, tokens.any(-1), torch.zeros(1, 2), torch.tensor([True]))
+    inputs = of_tokens(logprobs, old, tokens, torch.zeros(1, 2))
     assert log_ratios(inputs).tolist() == [[0.75, -0.5]]  # 1 - 0.5 + 0.25
 
 
 def test_reg_grpo_is_twice_one_minus_the_correlation_where_nothing_is_floored() -> None:
-    rho, rewards = random_groups(200, 8)
+    rho, rewards = random_groups(1000, 8)
     expected = [2 * (1 - torch.corrcoef(torch.stack(pair))[0, 1].item()) for pair in zip(rho, rewards, strict=True)]
     assert reg_grpo(made(rho, rewards, 1e-12), settings()).tolist() == pytest.approx(expected, rel=1e-9)
 
@@ -123,8 +135,8 @@ def test_a_group_of_equal_rewards_adds_nothing_and_pulls_nothing_but_keeps_its_k
     assert inputs.informative.tolist() == [False, True]
     assert rho.grad is not None
     assert loss[0].item() == 0.0 and rho.grad[0].abs().max().item() == 0.0 and rho.grad[1].abs().max().item() > 0
-    reference = inputs.logprobs.detach() + 0.3
-    with_kl = group_losses(inputs, reference, settings(std_floor=0.5, beta=2.0))
+    inputs = replace(inputs, ref_logprobs=inputs.logprobs.detach() + 0.3)
+    with_kl = group_losses(inputs, settings(std_floor=0.5, beta=2.0))
     assert with_kl.loss[0].item() == pytest.approx(2 * (math.exp(0.3) - 1.3), rel=1e-9)  # k3 of r = 0.3
 
 
@@ -152,8 +164,8 @@ def test_grpo_is_the_clipped_token_averaged_surrogate() -> None:
     logprobs = torch.tensor([[[math.log(1.5), math.log(1.1)], [math.log(0.5), 0.0]]], dtype=torch.float64)
     tokens = torch.tensor([[[True, True], [True, False]]])
     advantages = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
-    inputs = LossInputs(logprobs, torch.zeros_like(logprobs), tokens, tokens.any(-1), advantages, torch.tensor([True]))
-    assert grpo(inputs, settings()).item() == pytest.approx(-((1.2 + 1.1) / 2 - 0.8) / 2, rel=1e-12)
+    inputs = of_tokens(logprobs, torch.zeros_like(logprobs), tokens, advantages)
+    assert grpo(inputs, settings(objective="grpo")).item() == pytest.approx(-((1.2 + 1.1) / 2 - 0.8) / 2, rel=1e-12)
 
 
 def test_grpos_gradient_at_unchanged_weights_is_the_policy_gradient() -> None:
@@ -161,8 +173,8 @@ def test_grpos_gradient_at_unchanged_weights_is_the_policy_gradient() -> None:
     tokens = torch.tensor([[[True, True, True], [True, False, False]]])
     logprobs = torch.zeros(1, 2, 3, dtype=torch.float64, requires_grad=True)
     advantages = torch.tensor([[0.7, -0.7]], dtype=torch.float64)
-    inputs = LossInputs(logprobs, logprobs.detach(), tokens, tokens.any(-1), advantages, torch.tensor([True]))
-    grpo(inputs, settings()).sum().backward()
+    inputs = of_tokens(logprobs, logprobs.detach(), tokens, advantages)
+    grpo(inputs, settings(objective="grpo")).sum().backward()
     assert logprobs.grad is not None
     assert logprobs.grad[0, 0].tolist() == pytest.approx([-0.7 / 3 / 2] * 3)
     assert logprobs.grad[0, 1].tolist() == pytest.approx([0.7 / 2, 0, 0])

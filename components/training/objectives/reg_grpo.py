@@ -7,13 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from components.training.advantages import masked_mean, normalised
-from components.training.objectives.inputs import LossInputs
+from components.training.objectives.inputs import LossInputs, log_ratios
 from components.training.settings import TrainingSettings
-
-
-def log_ratios(inputs: LossInputs) -> Float[Tensor, "groups responses"]:
-    """rho_i = log pi_theta(y_i | x) - log pi_old(y_i | x), summed over the response's tokens."""
-    return torch.where(inputs.tokens, inputs.logprobs - inputs.old_logprobs, 0).sum(-1)
 
 
 def reg_grpo(inputs: LossInputs, settings: TrainingSettings) -> Float[Tensor, " groups"]:
