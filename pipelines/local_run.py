@@ -104,7 +104,9 @@ def failure(log: Path) -> str:
     if starts:
         return f"{task} failed:\n" + "\n".join(told[starts[-1] :])
     said = [line for line in told if not _INPUT.match(line)]
-    return "\n".join([f"{task} failed: its process ended without an error of its own (killed, or out of memory?)", *said])
+    return "\n".join(
+        [f"{task} failed: its process ended without an error of its own (killed, or out of memory?)", *said]
+    )
 
 
 def _plain(line: str) -> str:
