@@ -24,8 +24,8 @@ lint: setup
 tiny-model: setup  ## Train the committed tiny Qwen2.5-VL again from scratch
 	@$(BIN)/python -m components.ingest.tiny_model.train
 
-bench-learning: setup  ## Three seeds and a control of the laptop preset: does the model learn? (about 40 minutes)
-	@$(BIN)/python tests/benchmarks/learning.py --output runs/learning
+bench-learning: setup  ## Three seeds and a control of the laptop preset: does the model learn? (about 25 minutes)
+	@$(BIN)/python tests/benchmarks/learning.py --output runs/learning --jobs 2
 
 clean:  ## Remove the environment and all runs
 	rm -rf .venv runs

@@ -16,8 +16,11 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from components.report.summary import Summary
 from components.shared.context import generator
@@ -27,11 +30,24 @@ FIGURES = ("sampled", "sampled_parsed", "greedy", "sampled_parse_failure")
 RESAMPLES, CONFIDENCE = 10_000, 0.95
 
 
-def run(folder: Path, seed: int, extra: Sequence[str]) -> Summary:
-    """Run the laptop preset in `folder`, or continue it, and read its summary."""
-    command = [sys.executable, "-m", "pipelines.cli", "run", "--preset", "laptop", "--seed", str(seed)]
-    subprocess.run([*command, "--output", str(folder), *extra], check=True)
-    return Summary.model_validate_json((folder / "summary.json").read_text())
+class Job(NamedTuple):
+    """One run of the laptop preset."""
+
+    folder: Path
+    seed: int
+    extra: Sequence[str]
+
+
+def run(job: Job, threads: int) -> Summary:
+    """Run the laptop preset in the job's folder, or continue it, and read its summary. What it prints goes to a log."""
+    command = [sys.executable, "-m", "pipelines.cli", "run", "--preset", "laptop", "--seed", str(job.seed)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    with open(f"{job.folder}.log", "w") as log:
+        subprocess.run(
+            [*command, "--output", str(job.folder), *job.extra], check=True, stdout=log, stderr=log, env=environment
+        )
+    print(f"{job.folder.name} is done", flush=True)
+    return Summary.model_validate_json((job.folder / "summary.json").read_text())
 
 
 def scores(summary: Summary) -> dict[str, dict[str, list[float | None]]]:
@@ -89,20 +105,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("runs/learning"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, which share the cores")
     parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="SECTION.FIELD=VALUE")
     arguments = parser.parse_args()
     extra = [part for item in arguments.assignments for part in ("--set", item)]
-    folders = {f"seed {seed}": arguments.output / f"seed-{seed}" for seed in arguments.seeds}
-    summaries = {name: run(folders[name], seed, extra) for name, seed in zip(folders, arguments.seeds, strict=True)}
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    jobs = {f"seed {seed}": Job(arguments.output / f"seed-{seed}", seed, extra) for seed in arguments.seeds}
+    folders = [job.folder for job in jobs.values()]
     control = ["--set", "rollout.permute_rewards=true", *extra]
-    summaries["control"] = run(arguments.output / "control", arguments.seeds[0], control)
+    jobs["control"] = Job(arguments.output / "control", arguments.seeds[0], control)
+    threads = max(1, len(os.sched_getaffinity(0)) // arguments.jobs)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        summaries = dict(zip(jobs, pool.map(partial(run, threads=threads), jobs.values()), strict=True))
     result = {
         "date": date.today().isoformat(),
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, no GPU",
         "command": " ".join(["python", "tests/benchmarks/learning.py", *sys.argv[1:]]),
         "engines": summaries["control"].engines,
         "scores": {name: scores(summary) for name, summary in summaries.items()},
-        "all_equal_groups": all_equal(list(folders.values())),
+        "all_equal_groups": all_equal(folders),
         "seconds": {name: summary.timings.total_seconds for name, summary in summaries.items()},
         "startup_share": {name: summary.timings.startup_share for name, summary in summaries.items()},
         "promoted": {name: summary.promotion.promoted for name, summary in summaries.items()},
