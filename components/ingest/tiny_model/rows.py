@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from components.ingest.moving_shapes.drawing import draw_batch
-from components.ingest.moving_shapes.questions import TRAIN_KINDS, Question, ask, caption, reasoning, response
+from components.ingest.moving_shapes.questions import Question, ask, caption, reasoning, response
 from components.ingest.moving_shapes.scenes import COLORS, DURATION, SHAPES, Scene, random_scene
 from components.ingest.tiny_model import forward
 from components.ingest.tiny_model.build import FRAME_SIZE
@@ -155,24 +154,15 @@ def clean_pair(question: Question, rng: np.random.Generator) -> tuple[str, str]:
 
 
 def clean_lesson(
-    scenes: list[Scene],
-    frames: np.ndarray,
-    rng: np.random.Generator,
-    per_video: int,
-    captions: float,
-    rather: Collection[str] = (),
+    scenes: list[Scene], frames: np.ndarray, rng: np.random.Generator, per_video: int, captions: float
 ) -> tuple[np.ndarray, Pairs]:
-    """The frames and `per_video` rows for each scene, at most one of them a caption: a share `captions` of all rows.
-
-    Questions of the kinds in `rather` come before others.
-    """
+    """The frames and `per_video` rows for each scene, at most one of them a caption: a share `captions` of all rows."""
     pairs = []
     for index, scene in enumerate(scenes):
         described = int(rng.random() < captions * per_video)
         if described:
             pairs.append((CAPTION_PROMPT, caption(scene), index))
-        asked = sorted(ask(scene, len(TRAIN_KINDS), rng), key=lambda question: question.kind not in rather)
-        for question in asked[: per_video - described]:
+        for question in ask(scene, per_video - described, rng):
             pairs.append((*clean_pair(question, rng), index))
     return frames, pairs
 

@@ -44,9 +44,7 @@ CORPUS_SCENES = 3_000
 VISION = Stage(steps=400, videos=48, rate=2e-3)
 CAPTIONS = Stage(steps=700, videos=32, rate=2e-3, final=0.3)
 QUESTIONS = Stage(steps=1300, videos=10, rate=1.5e-3, final=0.03, emphasis=Emphasis(4, 1))
-NOISE = Stage(steps=500, videos=10, rate=6e-4, muon_rate=3e-3, warmup=20, final=0.03, emphasis=Emphasis(3, 1))
-PRACTICE = Stage(steps=480, videos=10, rate=1.5e-3, final=0.03, emphasis=Emphasis(4, 1))
-PRACTISED = ("start", "end", "direction", "speed")  # kinds that follow one shape: what is learnt last
+NOISE = Stage(steps=650, videos=10, rate=6e-4, muon_rate=3e-3, warmup=20, final=0.03, emphasis=Emphasis(3, 1))
 QUESTIONS_PER_VIDEO = 5
 CAPTION_SHARE = 0.15  # of the rows of the question stage
 CHECKPOINTS = Path("runs/tiny-model")  # what each stage left, so that a run can go on
@@ -100,10 +98,6 @@ def _stages() -> dict[str, Callable[..., None]]:
         "vision": vision,
         "captions": language(CAPTIONS, partial(clean_lesson, per_video=1, captions=1.0)),
         "questions": language(QUESTIONS, partial(clean_lesson, per_video=QUESTIONS_PER_VIDEO, captions=CAPTION_SHARE)),
-        "practice": language(
-            PRACTICE,
-            partial(clean_lesson, per_video=QUESTIONS_PER_VIDEO, captions=CAPTION_SHARE, rather=PRACTISED),
-        ),
         "noise": language(NOISE, partial(noisy_lesson, per_video=QUESTIONS_PER_VIDEO)),
     }
 
