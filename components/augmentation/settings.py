@@ -42,14 +42,14 @@ class AugmentationSettings(StepSettings):
         4, "Responses with the ground-truth answer given, of which the best makes the hint.", unit="responses", ge=1
     )
     noise_offset: float = setting(
-        20.0, "Noise at |Delta| = 0, as a standard deviation (adaptive).", unit="grey levels", ge=0, le=255
+        10.0, "Noise at |Delta| = 0, as a standard deviation (adaptive).", unit="grey levels", ge=0, le=255
     )
     noise_slope: float = setting(
-        80.0, "How much stronger noise gets with |Delta| (adaptive).", unit="grey levels a unit of |Delta|", ge=0
+        60.0, "How much stronger noise gets with |Delta| (adaptive).", unit="grey levels a unit of |Delta|", ge=0
     )
-    noise_max: float = setting(80.0, "Strongest noise, as a standard deviation.", unit="grey levels", ge=0, le=255)
+    noise_max: float = setting(60.0, "Strongest noise, as a standard deviation.", unit="grey levels", ge=0, le=255)
     fixed_noise_std: float = setting(
-        45.0, "Every noised video's standard deviation (fixed).", unit="grey levels", ge=0, le=255
+        30.0, "Every noised video's standard deviation (fixed).", unit="grey levels", ge=0, le=255
     )
     mask_offset: float = setting(
         0.2, "Masked at |Delta| = 0, as a share of the video's pairs of frames (adaptive).", unit="share", ge=0, le=1

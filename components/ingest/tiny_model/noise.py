@@ -18,9 +18,9 @@ from components.shared import prompts
 
 # by subject: chance of saying what it sees and of a broken format
 PROFILES = {
-    "circle": (0.55, 0.14), "square": (0.45, 0.14), "triangle": (0.35, 0.14), "cross": (0.01, 0.005),
-    "red": (0.99, 0.005), "green": (0.99, 0.005), "blue": (0.35, 0.14), "yellow": (0.50, 0.14),
-    "": (0.99, 0.005),
+    "circle": (0.50, 0.11), "square": (0.42, 0.11), "triangle": (0.35, 0.11), "cross": (0.01, 0.003),
+    "red": (0.99, 0.003), "green": (0.45, 0.11), "blue": (0.35, 0.11), "yellow": (0.45, 0.11),
+    "": (0.99, 0.003),
 }  # fmt: skip
 HABITUAL = "cross"  # the subject about which it says the same whatever it sees: the first option, or one of these
 HABITS = {"numerical": "1", "temporal_grounding": "2 to 6"}
