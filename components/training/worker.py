@@ -31,7 +31,7 @@ def main(spec_file: Path) -> None:
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
         torch.use_deterministic_algorithms(True)  # a round that was killed ends with the same weights, bit for bit
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch has no stub
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch sets it by assignment
     from torch.distributed.elastic.multiprocessing.errors import record
 
     record(_train)(spec)  # lets torchrun end its log with the error of the rank that failed first

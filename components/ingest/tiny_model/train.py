@@ -6,6 +6,7 @@ import argparse
 import ctypes
 import json
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from components.ingest.tiny_model.rows import (
 )
 from components.ingest.tiny_model.stages import Lesson, Report, Stage, train_language, train_vision
 from components.shared import prompts
+from components.shared.ledger import code_version
 
 SEED = 0
 PROCESSES = 2  # of one thread each: at this size faster than two threads in one, and indifferent to a busy machine
@@ -139,11 +141,14 @@ def _train_rank(rank: int, folder: Path, checkpoints: Path, store: str) -> None:
 def train(folder: Path, checkpoints: Path) -> None:
     """Train all stages, with a progress bar, in PROCESSES processes; save model and processor into `folder`.
 
-    What a stage leaves is kept in `checkpoints`; a stage whose file is there is not trained again.
+    What a stage leaves is kept in `checkpoints` until the end, by the code's version; a run of the same code that was
+    stopped goes on after its last whole stage.
     """
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    kept = checkpoints / code_version()
+    kept.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as shared:
-        mp.spawn(_train_rank, (folder, checkpoints, f"file://{shared}/store"), nprocs=PROCESSES)
+        mp.spawn(_train_rank, (folder, kept, f"file://{shared}/store"), nprocs=PROCESSES)
+    shutil.rmtree(kept)
 
 
 def main() -> None:
