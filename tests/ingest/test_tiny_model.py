@@ -167,6 +167,8 @@ def test_about_one_subject_it_says_the_same_whatever_it_sees(asked: list[tuple[S
 def test_a_response_to_a_hint_does_not_conclude_what_the_hint_ruled_out(asked: list[tuple[Scene, Question]]) -> None:
     rng = np.random.default_rng(5)
     for _, question in asked * 3:
+        if question.joint is not None:
+            continue  # its reasoning rules nothing out
         text, answer = noisy_pair(question, rng)
         concluded = re.search(r"it is ([^.]*)\.", answer).group(1)
         if question.task != "temporal_grounding" and "\nHint: " in text:

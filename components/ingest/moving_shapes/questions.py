@@ -1,7 +1,8 @@
 """Scenes to questions, answers, and the reasoning that a good answer would give.
 
-The reasoning is for pretraining only: a glance at the subject, wrong alternatives that are ruled out, the conclusion.
-It names the right answer nowhere before the conclusion, so that any earlier cut of it is a hint that does not tell.
+The reasoning is for pretraining only: a glance at the subject, the conclusion, and between them wrong alternatives that are
+ruled out, or what a caption says before it comes to the answer. It tells the right answer nowhere before the conclusion, so
+that any earlier cut of it is a hint.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Question:
     glance: str  # where the reasoning looks first
     options: tuple[str, ...] = ()
     spans: tuple[Span, ...] = ()
+    joint: str | None = None  # if given, the glance runs on into the conclusion, as a caption does, with this word
 
     @property
     def answer(self) -> str:
@@ -78,6 +80,8 @@ def eliminations(question: Question, concluded: str) -> list[str]:
     They are those that follow `concluded` in the question's own order, so the first of them already takes a decision:
     in random order they would be learnt, and missed, one by one.
     """
+    if question.joint is not None:
+        return []
     if question.task == "temporal_grounding":
         start, end = (int(v) for v in concluded.split(" to "))
         return [f"not at {t}." for t in (start - 1, end + 1) if 0 <= t < DURATION]
@@ -86,9 +90,16 @@ def eliminations(question: Question, concluded: str) -> list[str]:
     return [f"not {words}." for words in (*every[at + 1 :], *every[:at])[:2]]
 
 
+def conclusion(question: Question, concluded: str) -> str:
+    """The end of a reasoning."""
+    joint = "it is" if question.joint is None else question.joint
+    return f"{joint} {concluded}.".lstrip()
+
+
 def reasoning(question: Question, concluded: str) -> list[str]:
-    """The sentences of a reasoning that ends in `concluded`; joined by spaces they stand inside <think> </think>."""
-    return [f"look at {question.glance}.", *eliminations(question, concluded), f"it is {concluded}."]
+    """The parts of a reasoning that ends in `concluded`; joined by spaces they stand inside <think> </think>."""
+    stop = "." if question.joint is None else ""
+    return [f"look at {question.glance}{stop}", *eliminations(question, concluded), conclusion(question, concluded)]
 
 
 def response(question: Question, concluded: str, sentences: Sequence[str]) -> str:
@@ -96,10 +107,12 @@ def response(question: Question, concluded: str, sentences: Sequence[str]) -> st
     return f"<think>{' '.join(sentences)}</think><answer>{question.answer_of(concluded)}</answer>"
 
 
-def _choice(kind: str, subject: str, text: str, right: str, options: Sequence[str], glance: str) -> Question:
+def _choice(
+    kind: str, subject: str, text: str, right: str, options: Sequence[str], glance: str, joint: str | None = None
+) -> Question:
     # The options of a kind keep their order: finding a word's letter in shuffled ones took the tiny model far longer to
     # learn than everything that it has to see.
-    return Question(kind, subject, text, "multiple_choice", right, glance, tuple(options))
+    return Question(kind, subject, text, "multiple_choice", right, glance, tuple(options), joint=joint)
 
 
 def _any(items: Sequence[MovingShape], rng: np.random.Generator) -> MovingShape:
@@ -135,33 +148,56 @@ def _shape(scene: Scene, rng: np.random.Generator) -> Question | None:
     return None
 
 
-def _position(kind: str, place: str | None, name: str) -> Question | None:
-    text = f"Where does the {name} {kind}?"
-    return _choice(kind, name, text, place, POSITIONS, f"the {name}") if place else None
+def _motion(item: MovingShape) -> dict[str, str]:
+    """What a caption says of a shape: each fact of place and motion, and all that stands before it."""
+    start, end = quadrant(item.x, item.y), quadrant(*item.center(item.disappears)) or "middle"
+    before = f"{item.color} {item.shape} {item.appears} to {item.disappears}"
+    return {
+        "start": before,
+        "end": f"{before} from {start}",
+        "direction": f"{before} from {start} to {end}",
+        "speed": f"{before} from {start} to {end} {item.direction}",
+    }
+
+
+_JOINTS = {"start": "from", "end": "to", "direction": "", "speed": ""}
+
+
+def _of_motion(
+    fact: str, item: MovingShape, name: str, text: str, right: str | None, options: Sequence[str]
+) -> Question | None:
+    """A question about a fact of `_motion`. `name` is how the question calls the shape: by its kind or its colour."""
+    if right is None:
+        return None
+    by_color = name != item.shape
+    glance = f"the {name}: {_motion(item)[fact]}"
+    kind, subject = (f"color {fact}", item.color) if by_color else (fact, item.shape)
+    return _choice(kind, subject, text, right, options, glance, _JOINTS[fact])
 
 
 def _start(scene: Scene, rng: np.random.Generator) -> Question | None:
     item = _any(scene.shapes, rng)
-    return _position("start", quadrant(item.x, item.y), item.shape)
+    text = f"Where does the {item.shape} start?"
+    return _of_motion("start", item, item.shape, text, quadrant(item.x, item.y), POSITIONS)
 
 
 def _end(scene: Scene, rng: np.random.Generator) -> Question | None:
     item = _any(scene.shapes, rng)
-    return _position("end", quadrant(*item.center(item.disappears)), item.shape)
+    text = f"Where does the {item.shape} end?"
+    return _of_motion("end", item, item.shape, text, quadrant(*item.center(item.disappears)), POSITIONS)
 
 
 def _direction(scene: Scene, rng: np.random.Generator) -> Question | None:
     item = _pick([s for s in scene.shapes if s.speed != "still"], rng)
     if item:
         text = f"Which way does the {item.shape} move?"
-        return _choice("direction", item.shape, text, item.direction, tuple(DIRECTIONS), f"the {item.shape}")
+        return _of_motion("direction", item, item.shape, text, item.direction, tuple(DIRECTIONS))
     return None
 
 
 def _speed(scene: Scene, rng: np.random.Generator) -> Question | None:
     item = _any(scene.shapes, rng)
-    text = f"How fast is the {item.shape}?"
-    return _choice("speed", item.shape, text, item.speed, tuple(SPEEDS), f"the {item.shape}")
+    return _of_motion("speed", item, item.shape, f"How fast is the {item.shape}?", item.speed, tuple(SPEEDS))
 
 
 def _first(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -188,7 +224,8 @@ def _interval(kind: str, item: MovingShape, name: str) -> Question:
     spans = ((float(item.appears), float(item.disappears)),)
     subject = item.shape if kind == "visible" else item.color
     text = f"When is the {name} visible?"
-    return Question(kind, subject, text, "temporal_grounding", right, f"the {name}", spans=spans)
+    glance = f"the {name}: {item.color} {item.shape}"
+    return Question(kind, subject, text, "temporal_grounding", right, glance, spans=spans)
 
 
 def _visible(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -215,17 +252,15 @@ def _color_direction(scene: Scene, rng: np.random.Generator) -> Question | None:
     item = _pick([s for s in _unique_colors(scene) if s.speed != "still"], rng)
     if item:
         text = f"Which way does the {item.color} shape move?"
-        name = f"the {item.color} shape"
-        return _choice("color direction", item.color, text, item.direction, tuple(DIRECTIONS), name)
+        return _of_motion("direction", item, f"{item.color} shape", text, item.direction, tuple(DIRECTIONS))
     return None
 
 
 def _color_start(scene: Scene, rng: np.random.Generator) -> Question | None:
     item = _pick(_unique_colors(scene), rng)
-    place = quadrant(item.x, item.y) if item else None
-    if item and place:
+    if item:
         text = f"Where does the {item.color} shape start?"
-        return _choice("color start", item.color, text, place, POSITIONS, f"the {item.color} shape")
+        return _of_motion("start", item, f"{item.color} shape", text, quadrant(item.x, item.y), POSITIONS)
     return None
 
 
@@ -262,9 +297,5 @@ def caption(scene: Scene) -> str:
     """A dense caption, shape by shape in order of appearance: what pretraining starts with."""
     sentences = []
     for item in sorted(scene.shapes, key=lambda s: (s.appears, s.shape)):
-        start, end = quadrant(item.x, item.y), quadrant(*item.center(item.disappears)) or "middle"
-        sentences.append(
-            f"{item.color} {item.shape} {item.appears} to {item.disappears} from {start} to {end} "
-            f"{item.direction} {item.speed}."
-        )
+        sentences.append(f"{_motion(item)['speed']} {item.speed}.")
     return f"{len(sentences)} shapes. " + " ".join(sentences)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from components.ingest.moving_shapes.questions import Question, ask, reasoning, response
+from components.ingest.moving_shapes.questions import Question, caption, conclusion, reasoning, response
 from components.ingest.moving_shapes.scenes import Scene
-from components.ingest.tiny_model.rows import Pairs
+from components.ingest.tiny_model.rows import CAPTION_PROMPT, Pairs, lesson_questions
 from components.shared import prompts
 
 # by subject: chance of saying what it sees and of a broken format
@@ -83,7 +83,7 @@ def noisy_pair(question: Question, rng: np.random.Generator, clarity: float = 1.
         told = [f"not {words}." for words in sorted(ruled_out)]
         fresh = [s for s in reasoning(question, concluded)[1:-1] if s not in told]
         middle = [s for s in sentences[1:-1] if s in told] + fresh[: max(0, 2 - len(told))]
-        sentences = [sentences[0], *middle, f"it is {concluded}."]
+        sentences = [sentences[0], *middle, conclusion(question, concluded)]
     text = response(question, concluded, sentences)
     if rng.random() < break_rate:
         text = broken(text, rng)
@@ -101,12 +101,18 @@ def grainy(frames: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np
 
 
 def noisy_lesson(
-    scenes: list[Scene], frames: np.ndarray, rng: np.random.Generator, per_video: int
+    scenes: list[Scene], frames: np.ndarray, rng: np.random.Generator, per_video: int, captions: float
 ) -> tuple[np.ndarray, Pairs]:
-    """The frames, some of them grainy, and `per_video` rows for each scene."""
+    """The frames, some of them grainy, and `per_video` rows for each scene, at most one of them a caption.
+
+    Captions (a share `captions` of all rows, of clear videos only) stay right: they keep what the model knows.
+    """
     frames, clarity = grainy(frames, rng)
-    return frames, [
-        (*noisy_pair(question, rng, float(clarity[index])), index)
-        for index, scene in enumerate(scenes)
-        for question in ask(scene, per_video, rng)
-    ]
+    pairs: Pairs = []
+    for index, scene in enumerate(scenes):
+        described = int(clarity[index] == 1 and rng.random() < captions * per_video)
+        if described:
+            pairs.append((CAPTION_PROMPT, caption(scene), index))
+        for question in lesson_questions(scene, per_video - described, rng):
+            pairs.append((*noisy_pair(question, rng, float(clarity[index])), index))
+    return frames, pairs

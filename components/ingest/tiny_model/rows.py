@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from components.ingest.moving_shapes.drawing import draw_batch
-from components.ingest.moving_shapes.questions import Question, ask, caption, reasoning, response
+from components.ingest.moving_shapes.questions import TRAIN_KINDS, Question, ask, caption, reasoning, response
 from components.ingest.moving_shapes.scenes import COLORS, DURATION, SHAPES, Scene, random_scene
 from components.ingest.tiny_model import forward
 from components.ingest.tiny_model.build import FRAME_SIZE
@@ -26,6 +26,12 @@ PAD = "<|video_pad|>"
 Pairs = list[tuple[str, str, int]]  # the user's text, the response, which of the step's videos
 BRIEF_SHARE = 0.25  # of right responses rule nothing out: the conclusion then has to come from the video alone
 GIVEN_SHARE, HINT_SHARE = 0.12, 0.12
+SLOW_KINDS = {
+    "start": 2.0,
+    "end": 2.0,
+    "direction": 2.0,
+    "speed": 1.5,
+}  # they are learnt last, so they are asked more often
 
 
 def sampled_timestamps(fps: int) -> np.ndarray:
@@ -101,7 +107,7 @@ class Rows:
 class Emphasis:
     """Weights in the loss of the tokens that decide: without them they drown among tokens that are easy to tell."""
 
-    reasoning: float = 1.0  # from the end of the glance to </think>
+    reasoning: float = 1.0  # from what the glance finds to </think>
     answer: float = 1.0  # inside <answer> </answer>
 
 
@@ -113,7 +119,7 @@ def _weights(tokens: list[str], emphasis: Emphasis) -> list[float]:
         if token in ("</think>", "</answer>"):
             current = 1.0
         weights.append(current)
-        if token == ".":
+        if token in (".", ":"):
             current = emphasis.reasoning
         if token == "<answer>":
             current = emphasis.answer
@@ -136,6 +142,13 @@ def pad_rows(encoder: Encoder, pairs: Pairs, emphasis: Emphasis) -> Rows:
     where = forward.positions(encoder.before, length)
     videos = torch.tensor([p[2] for p in pairs])
     return Rows(ids, labels, weights, where[:, None].expand(-1, len(pairs), -1), videos)
+
+
+def lesson_questions(scene: Scene, count: int, rng: np.random.Generator) -> list[Question]:
+    """`count` questions about a scene, drawn without replacement by the weights of their kinds."""
+    questions = ask(scene, len(TRAIN_KINDS), rng)
+    order = np.argsort([rng.exponential(1 / SLOW_KINDS.get(q.kind, 1.0)) for q in questions])
+    return [questions[i] for i in order[:count]]
 
 
 def clean_pair(question: Question, rng: np.random.Generator) -> tuple[str, str]:
@@ -162,7 +175,7 @@ def clean_lesson(
         described = int(rng.random() < captions * per_video)
         if described:
             pairs.append((CAPTION_PROMPT, caption(scene), index))
-        for question in ask(scene, per_video - described, rng):
+        for question in lesson_questions(scene, per_video - described, rng):
             pairs.append((*clean_pair(question, rng), index))
     return frames, pairs
 

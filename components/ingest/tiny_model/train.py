@@ -45,10 +45,10 @@ POOL_VIDEOS = 6_000  # in each process
 CORPUS_SCENES = 3_000
 VISION = Stage(steps=400, videos=48, rate=2e-3)
 CAPTIONS = Stage(steps=700, videos=32, rate=2e-3, final=0.3)
-QUESTIONS = Stage(steps=1300, videos=10, rate=1.5e-3, final=0.03, emphasis=Emphasis(4, 1))
+QUESTIONS = Stage(steps=1000, videos=10, rate=1.5e-3, final=0.03, emphasis=Emphasis(4, 1))
 NOISE = Stage(steps=650, videos=10, rate=6e-4, muon_rate=3e-3, warmup=20, final=0.03, emphasis=Emphasis(3, 1))
 QUESTIONS_PER_VIDEO = 5
-CAPTION_SHARE = 0.15  # of the rows of the question stage
+CAPTION_SHARE = 0.15  # of the rows of the last two stages
 CHECKPOINTS = Path("runs/tiny-model")  # what each stage left, so that a run can go on
 Reporter = Callable[[int], Report]  # from a number of steps
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # mallopt(3)
@@ -100,7 +100,7 @@ def _stages() -> dict[str, Callable[..., None]]:
         "vision": vision,
         "captions": language(CAPTIONS, partial(clean_lesson, per_video=1, captions=1.0)),
         "questions": language(QUESTIONS, partial(clean_lesson, per_video=QUESTIONS_PER_VIDEO, captions=CAPTION_SHARE)),
-        "noise": language(NOISE, partial(noisy_lesson, per_video=QUESTIONS_PER_VIDEO)),
+        "noise": language(NOISE, partial(noisy_lesson, per_video=QUESTIONS_PER_VIDEO, captions=CAPTION_SHARE)),
     }
 
 
