@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,21 +51,20 @@ def _settings(
     preset: str,
     file: Path | None = None,
     assignments: list[str] | None = None,
-    base: Path | None = None,
-    **given: Any,
+    named: Mapping[str, Any] | None = None,
+    run_folder: Path | None = None,
 ) -> RunSettings:
-    """The settings from the preset, the file, the named options that were given, and the assignments, in this order.
+    """The settings from the preset, the file, the options that name a setting and were given, and the assignments.
 
-    Without a preset the settings of the run in the folder `base` stand below, if there is one, else the laptop's.
+    Without a preset the settings of the run in `run_folder` stand below, if there is one, else the laptop's.
     """
     from pipelines.run_folder import RunFolder
 
-    started = RunFolder(base).started_with() if base and not preset else None
-    named = {name.replace("__", "."): value for name, value in given.items() if value not in (None, "")}
+    started = RunFolder(run_folder).started_with() if run_folder and not preset else None
     layers = [
         ("", started.settings if started else load_preset(preset or "laptop")),
         (f"{file}: ", read_overrides(file) if file else {}),
-        ("", named),
+        ("", {name: value for name, value in (named or {}).items() if value not in (None, "")}),
         ("--set ", parse_assignments(assignments or [])),
     ]
     return build_settings(*(layer for _, layer in layers), origins=[origin for origin, _ in layers])
@@ -90,9 +90,9 @@ def run(
     from pipelines.run_folder import RunFolder
     from pipelines.summary_text import print_summary
 
-    given = {"ingest__annotations": annotations, "ingest__videos": videos, "ingest__model": model}
-    given |= {"pipeline__rounds": rounds, "pipeline__seed": seed}
-    settings = with_absolute_paths(_settings(preset, settings_file, assignments, **given))
+    named: dict[str, Any] = {"ingest.annotations": annotations, "ingest.videos": videos, "ingest.model": model}
+    named |= {"pipeline.rounds": rounds, "pipeline.seed": seed}
+    settings = with_absolute_paths(_settings(preset, settings_file, assignments, named))
     check_local_inputs(settings.ingest)
     check_rewards(settings.rewards.reward_funcs, settings.rewards.reward_weights)
     folder = RunFolder(output)
@@ -136,7 +136,7 @@ def compile_command(
     from pipelines.cluster import still_to_set
     from pipelines.dag import compile_pipeline
 
-    settings = _settings(preset, settings_file, assignments, pipeline__rounds=rounds)
+    settings = _settings(preset, settings_file, assignments, {"pipeline.rounds": rounds})
     path = compile_pipeline(settings, output)
     console.print(f"{path}: {path.stat().st_size / 1024:.0f} KiB, {settings.pipeline.rounds} rounds", highlight=False)
     console.print("\nBefore it runs on a cluster:")
@@ -177,7 +177,7 @@ def step(
     assignments: Assignments = None,
 ) -> None:
     """Run one step alone, without KFP, on references that other steps made."""
-    settings = _settings(preset, settings_file, assignments, base=run_folder)
+    settings = _settings(preset, settings_file, assignments, run_folder=run_folder)
     for made in run_step(name, run_folder, parse_inputs(inputs or []), output, round_index, settings):
         console.print(str(made), markup=False, highlight=False, soft_wrap=True)
 
@@ -229,7 +229,7 @@ def ask(
     """Ask one question about one video, and show the answer and the reasoning apart."""
     from pipelines.asking import ask_policy, find_policy, make_sample, print_answers, print_question
 
-    settings = _settings(preset, settings_file, assignments, base=policy)
+    settings = _settings(preset, settings_file, assignments, run_folder=policy)
     asked, found = make_sample(video.name, question, option or (), task), find_policy(policy)
     with console.status("starting the engine"):
         times, responses = ask_policy(video, asked, found.folder, samples, settings)

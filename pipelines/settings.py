@@ -188,7 +188,7 @@ def allowed_values(info: FieldInfo) -> str:
     elif arguments:
         words = " | ".join(map(str, arguments))
     else:
-        assert kind is not None
+        assert isinstance(kind, type)
         words = _TYPES[kind]
     limits = [
         text.format(getattr(part, name))
