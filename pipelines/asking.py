@@ -69,7 +69,7 @@ def make_sample(video_name: str, question: str, options: Sequence[str], task: st
     try:
         return Sample.model_validate(asked | unseen)
     except ValidationError as error:
-        told = (str(item.get("ctx", {}).get("error", f"{item['loc'][0]}: {item['msg']}")) for item in error.errors())
+        told = (item["msg"].removeprefix("Value error, ") for item in error.errors())
         raise SettingsError("; ".join(told)) from None
 
 

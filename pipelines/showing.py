@@ -17,7 +17,7 @@ from components.shared.schemas import Sample
 from components.shared.store import open_store
 from pipelines.asking import print_question
 from pipelines.run_folder import RunFolder, RunRefused
-from pipelines.settings import SettingsError, did_you_mean
+from pipelines.settings import SettingsError
 
 _SIDE = 336  # pixels: smaller frames are enlarged to about this
 _LISTED = 3  # samples of each split
@@ -32,7 +32,7 @@ def show_sample(folder: RunFolder, sample_id: str, console: Console) -> Path:
     known = [sample.id for sample in reader.samples()]
     if sample_id not in known:
         raise SettingsError(
-            f"{sample_id}: the run's dataset has no such sample{did_you_mean(sample_id, known)}; `deepvideo show --run "
+            f"{sample_id}: the run's dataset has no such sample; `deepvideo show --run "
             f"{folder.root}` lists some, and the report names those that it shows"
         )
     sample, record = reader.sample(sample_id), reader.frames_record(reader.sample(sample_id).video)

@@ -63,7 +63,6 @@ def test_a_sample_becomes_a_video_with_its_frames_and_its_question(folder: RunFo
     small = shown.reshape(len(stored), 56, 6, 56, 6, 3).mean((2, 4))
     assert np.abs(small - stored).mean() < 12  # yuv420p halves the colours' resolution
     words = said(console)
-    assert str(path) in words.replace("\n", "").replace(" ", "") or "clip_1.mp4" in words
     assert "B. blue" in words and "Right answer: B. blue" in words
 
 
@@ -79,8 +78,8 @@ def test_without_a_sample_some_are_listed(folder: RunFolder, console: Console) -
     assert "train, 3 samples" in said(console) and "clip/0  What is first?" in said(console)
 
 
-def test_an_unknown_sample_is_told_the_nearest(folder: RunFolder, console: Console) -> None:
-    with pytest.raises(SettingsError, match="clip/11: .* did you mean clip/1?"):
+def test_an_unknown_sample_is_refused_with_where_to_find_some(folder: RunFolder, console: Console) -> None:
+    with pytest.raises(SettingsError, match="clip/11: the run's dataset has no such sample; `deepvideo show --run"):
         show_sample(folder, "clip/11", console)
 
 
