@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.padding import Padding
+from rich.text import Text
 
-from pipelines.settings import RunSettings, SettingsError, build_settings, load_preset, parse_assignments, preset_names
-from pipelines.settings import parse_overrides as parse_yaml
+from pipelines.overrides import parse_assignments, read_overrides
+from pipelines.settings import RunSettings, SettingsError, build_settings, load_preset, preset_names
+from pipelines.single_step import STEPS, parse_inputs, run_step
 
 app = typer.Typer(
     help="DeepVideo-R1: make a video language model reason better, by Reg-GRPO with difficulty-aware augmentation.",
@@ -21,8 +25,17 @@ app = typer.Typer(
 )
 console = Console()
 errors = Console(stderr=True)
+PLAIN: dict[str, Any] = {
+    "markup": False,
+    "highlight": False,
+    "soft_wrap": True,
+}  # text that may hold brackets and paths
 
 Preset = Annotated[str, typer.Option(help=f"Settings to start from: {', '.join(preset_names())}.")]
+PresetOrRun = Annotated[
+    str, typer.Option(help=f"Settings to start from: {', '.join(preset_names())}; default: the run's own.")
+]
+RunFolderArgument = Annotated[Path, typer.Argument(help="Folder of a local run.")]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override one setting; repeatable.")
 ]
@@ -38,22 +51,23 @@ def _settings(
     preset: str,
     file: Path | None = None,
     assignments: list[str] | None = None,
-    **given: Any,
+    named: Mapping[str, Any] | None = None,
+    run_folder: Path | None = None,
 ) -> RunSettings:
-    """The settings from the preset, the file, the named options that were given, and the assignments, in this order."""
-    layers = [load_preset(preset)]
-    if file is not None:
-        if not file.is_file():
-            raise SettingsError(f"--settings {file}: there is no such file")
-        layers.append(parse_yaml(file.read_text()))
-    layers.append({name.replace("__", "."): value for name, value in given.items() if value not in (None, "")})
-    layers.append(parse_assignments(assignments or []))
-    return build_settings(*layers)
+    """The settings from the preset, the file, the options that name a setting and were given, and the assignments.
 
+    Without a preset the settings of the run in `run_folder` stand below, if there is one, else the laptop's.
+    """
+    from pipelines.run_folder import RunFolder
 
-def _absolute(value: str) -> str:
-    """A local path made absolute, since steps run elsewhere; anything else as it is."""
-    return str(Path(value).absolute()) if value and Path(value).exists() else value
+    started = RunFolder(run_folder).started_with() if run_folder and not preset else None
+    layers = [
+        ("", started.settings if started else load_preset(preset or "laptop")),
+        (f"{file}: ", read_overrides(file) if file else {}),
+        ("", {name: value for name, value in (named or {}).items() if value not in (None, "")}),
+        ("--set ", parse_assignments(assignments or [])),
+    ]
+    return build_settings(*(layer for _, layer in layers), origins=[origin for origin, _ in layers])
 
 
 @app.command()
@@ -70,20 +84,17 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove the run in the folder and start over.")] = False,
 ) -> None:
     """Run the whole pipeline on this machine. The same command continues a stopped run; a finished one prints its summary."""
-    from pipelines.local_run import run_locally
+    from components.ingest.preflight import check_local_inputs
+    from components.shared.rewards import check_rewards
+    from pipelines.local_run import RunFailed, run_locally, with_absolute_paths
     from pipelines.run_folder import RunFolder
     from pipelines.summary_text import print_summary
 
-    settings = _settings(
-        preset,
-        settings_file,
-        assignments,
-        ingest__annotations=_absolute(annotations),
-        ingest__videos=_absolute(videos),
-        ingest__model=_absolute(model),
-        pipeline__rounds=rounds,
-        pipeline__seed=seed,
-    )
+    named: dict[str, Any] = {"ingest.annotations": annotations, "ingest.videos": videos, "ingest.model": model}
+    named |= {"pipeline.rounds": rounds, "pipeline.seed": seed}
+    settings = with_absolute_paths(_settings(preset, settings_file, assignments, named))
+    check_local_inputs(settings.ingest)
+    check_rewards(settings.rewards.reward_funcs, settings.rewards.reward_weights)
     folder = RunFolder(output)
     with folder.locked():
         if fresh:
@@ -93,8 +104,24 @@ def run(
             console.print(
                 f"[bold]DeepVideo-R1[/bold]  preset {preset}, {settings.pipeline.rounds} rounds, in {folder.root}"
             )
-            run_locally(folder, settings, console)
+            try:
+                run_locally(folder, settings, console)
+            except KeyboardInterrupt:
+                errors.print(f"Stopped{folder.where()}. This continues where it stopped:\n  {_same_command()}", **PLAIN)
+                sys.exit(130)
+            except RunFailed as failed:
+                errors.print(str(failed), style="red", **PLAIN)
+                errors.print(
+                    f"\nWhen the cause is mended, this continues where it stopped:\n  {_same_command()}", **PLAIN
+                )
+                sys.exit(1)
         print_summary(folder, console)
+
+
+def _same_command() -> str:
+    """The command as it was given, without what would start over."""
+    program = sys.argv[0] if Path(sys.argv[0]).name == "deepvideo" else "deepvideo"
+    return shlex.join([program, *(word for word in sys.argv[1:] if word != "--fresh")])
 
 
 @app.command("compile")
@@ -105,94 +132,128 @@ def compile_command(
     settings_file: SettingsFile = None,
     assignments: Assignments = None,
 ) -> None:
-    """Compile the pipeline to KFP's IR YAML, ready to upload."""
+    """Compile the pipeline to KFP's IR YAML, and say what is still to be set before a cluster can run it."""
+    from pipelines.cluster import still_to_set
     from pipelines.dag import compile_pipeline
 
-    settings = _settings(preset, settings_file, assignments, pipeline__rounds=rounds)
+    settings = _settings(preset, settings_file, assignments, {"pipeline.rounds": rounds})
     path = compile_pipeline(settings, output)
-    console.print(f"{path}: {path.stat().st_size / 1024:.0f} KiB, {settings.pipeline.rounds} rounds")
+    console.print(f"{path}: {path.stat().st_size / 1024:.0f} KiB, {settings.pipeline.rounds} rounds", highlight=False)
+    console.print("\nBefore it runs on a cluster:")
+    for line in still_to_set(settings):
+        console.print(Padding(Text(f"- {line}"), (0, 0, 0, 2)))
 
 
 @app.command("settings")
 def settings_command(
-    preset: Preset = "laptop", settings_file: SettingsFile = None, assignments: Assignments = None
+    wanted: Annotated[str, typer.Argument(metavar="WORD", help="A section, or a word in names or meanings.")] = "",
+    preset: Annotated[str, typer.Option(help=f"Show its values as well: {', '.join(preset_names())}.")] = "",
+    settings_file: SettingsFile = None,
+    assignments: Assignments = None,
 ) -> None:
-    """List every setting: its value, unit, allowed range and meaning."""
-    from pipelines.summary_text import print_settings
+    """List settings: name, meaning, default, allowed values and unit, and what a preset or file makes of them."""
+    from pipelines.settings_text import print_settings
 
-    print_settings(_settings(preset, settings_file, assignments), console)
+    defaults: dict[str, Any] = {}
+    layers = [load_preset(preset) if preset else defaults, read_overrides(settings_file) if settings_file else defaults]
+    layers.append(parse_assignments(assignments or []))
+    origins = ("", f"{settings_file}: ", "--set ")
+    given = " + ".join(filter(None, [preset, str(settings_file or ""), "--set" if assignments else ""]))
+    print_settings(build_settings(*layers, origins=origins), console, wanted, given)
 
 
 @app.command()
 def step(
-    name: Annotated[str, typer.Argument(help="The step, as in `deepvideo step --help`: ingest, training, ...")],
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(STEPS)}.")],
     run_folder: Annotated[Path, typer.Option("--run", help="Folder of a local run, whose store is used.")],
     inputs: Annotated[
         list[str] | None,
         typer.Option("--input", metavar="NAME=REF.json", help="Reference file of an input; repeatable."),
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for the references to what the step makes.")] = Path("step"),
-    round_index: Annotated[int, typer.Option("--round", help="The round, from 1, for steps inside rounds.")] = 1,
-    preset: Preset = "laptop",
+    round_index: Annotated[int, typer.Option("--round", min=1, help="The round, for steps inside rounds.")] = 1,
+    preset: PresetOrRun = "",
     settings_file: SettingsFile = None,
     assignments: Assignments = None,
 ) -> None:
     """Run one step alone, without KFP, on references that other steps made."""
-    from pipelines.single_step import run_step
-
-    settings = _settings(preset, settings_file, assignments)
-    for made in run_step(
-        name, run_folder, dict(item.split("=", 1) for item in inputs or []), output, round_index, settings
-    ):
-        console.print(str(made))
+    settings = _settings(preset, settings_file, assignments, run_folder=run_folder)
+    for made in run_step(name, run_folder, parse_inputs(inputs or []), output, round_index, settings):
+        console.print(str(made), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
-def report(run_folder: Annotated[Path, typer.Argument(help="Folder of a finished local run.")]) -> None:
+def report(run_folder: RunFolderArgument = Path("runs/laptop")) -> None:
     """Print a finished run's summary and where its report is."""
-    from pipelines.run_folder import RunFolder, RunRefused
+    from pipelines.run_folder import RunFolder
     from pipelines.summary_text import print_summary
 
     folder = RunFolder(run_folder)
-    if not folder.finished():
-        raise RunRefused(f"{folder.root}: holds no finished run; start it with `deepvideo run --output {run_folder}`")
+    folder.require_finished()
     print_summary(folder, console)
+
+
+@app.command()
+def show(
+    sample: Annotated[
+        str, typer.Argument(help="A sample's id, as the report names it; without it some are listed.")
+    ] = "",
+    run_folder: Annotated[Path, typer.Option("--run", help="Folder of a local run.")] = Path("runs/laptop"),
+) -> None:
+    """Write a sample's frames as a video to look at, and print its question and answer."""
+    from pipelines.run_folder import RunFolder
+    from pipelines.showing import list_samples, show_sample
+
+    if sample:
+        show_sample(RunFolder(run_folder), sample, console)
+    else:
+        list_samples(RunFolder(run_folder), console)
 
 
 @app.command()
 def ask(
     video: Annotated[Path, typer.Argument(help="A video file.")],
     question: Annotated[str, typer.Argument(help="The question.")],
-    policy: Annotated[Path, typer.Option(help="Folder of a policy, or of a finished run (its trained policy).")],
+    policy: Annotated[Path, typer.Option(help="Folder of a run, whose trained policy is asked, or of a model.")] = Path(
+        "runs/laptop"
+    ),
     option: Annotated[
         list[str] | None, typer.Option(help="An option of a multiple-choice question; repeatable.")
     ] = None,
+    task: Annotated[str, typer.Option(help="The question's task; default: multiple_choice or free_form.")] = "",
     samples: Annotated[int, typer.Option(min=1, help="Answers: 1 is the greedy one, more are sampled.")] = 1,
-    preset: Preset = "laptop",
+    preset: PresetOrRun = "",
+    settings_file: SettingsFile = None,
     assignments: Assignments = None,
 ) -> None:
-    """Ask one question about one video."""
-    from pipelines.asking import ask_policy
+    """Ask one question about one video, and show the answer and the reasoning apart."""
+    from pipelines.asking import ask_policy, find_policy, make_sample, print_answers, print_question
 
-    for text in ask_policy(video, question, tuple(option or ()), policy, samples, _settings(preset, None, assignments)):
-        console.print(text, markup=False, highlight=False)
+    settings = _settings(preset, settings_file, assignments, run_folder=policy)
+    asked, found = make_sample(video.name, question, option or (), task), find_policy(policy)
+    with console.status("starting the engine"):
+        times, responses = ask_policy(video, asked, found.folder, samples, settings)
+    shown = f"{video}: {len(times)} frames of {settings.ingest.frame_size} x {settings.ingest.frame_size} pixels"
+    how = "greedy" if samples == 1 else f"{samples} answers sampled at temperature 1"
+    print_question(asked, {"Policy": f"{found.words}, {how}", "Video": shown}, console)
+    print_answers(asked, responses, console)
 
 
 def main() -> None:
     """The entry point: errors that a user can act on are printed in red without a traceback, with exit code 2."""
     from components.ingest.errors import IngestError
+    from components.shared.rewards import RewardError
     from components.shared.store import StoreError
-    from pipelines.local_run import RunFailed
     from pipelines.run_folder import RunRefused
 
     try:
         app()
     except KeyboardInterrupt:
-        errors.print("\nStopped. The same command continues where it stopped.")
+        errors.print("\nStopped.")
         sys.exit(130)
-    except (SettingsError, RunRefused, RunFailed, IngestError, StoreError) as error:
-        errors.print(f"[red]{escape(str(error))}[/red]", highlight=False)
-        sys.exit(1 if isinstance(error, RunFailed) else 2)
+    except (SettingsError, RunRefused, IngestError, RewardError, StoreError) as error:
+        errors.print(str(error), style="red", **PLAIN)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 import threading
@@ -11,12 +10,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from components.ingest.settings import MOVING_SHAPES, TINY
 from components.shared.context import StepContext
 from components.shared.processes import ChildFailed, run_child
 from components.shared.progress import VARIABLE
 from components.shared.schemas import ArtifactRef
 from components.shared.store import open_store
 from components.shared.tracking import finish_parent
+from pipelines.failures import failure
 from pipelines.live import LiveProgress
 from pipelines.run_folder import RunFolder
 from pipelines.settings import RunSettings
@@ -31,13 +32,22 @@ _QUIET = {
 }
 
 
-_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Failed|Refused|Interrupt|Figure|Unusable)\b")
-_INPUT = re.compile(r"""\s*["{}\[\]]|.*",?$|.* - INFO - """)  # what kfp prints of a task, its input as JSON
-_TOLD_LINES = 40
-
-
 class RunFailed(RuntimeError):
-    """A task of the run failed; the message has the error it ended with and names the log."""
+    """A step of the run failed; the message has the error it ended with and names the log."""
+
+
+def with_absolute_paths(settings: RunSettings) -> RunSettings:
+    """The settings with the local paths of the inputs made absolute: steps run in another folder."""
+
+    def absolute(name: str) -> str:
+        value = str(getattr(settings.ingest, name))
+        is_path = value and "://" not in value and value not in (MOVING_SHAPES, TINY)
+        if name == "model":
+            is_path = is_path and Path(value).exists()  # else it may be a hub id
+        return str(Path(value).absolute()) if is_path else value
+
+    given = {name: absolute(name) for name in ("annotations", "videos", "model")}
+    return settings.model_copy(update={"ingest": settings.ingest.model_copy(update=given)})
 
 
 def run_locally(folder: RunFolder, settings: RunSettings, console: Console) -> None:
@@ -67,7 +77,9 @@ def run_locally(folder: RunFolder, settings: RunSettings, console: Console) -> N
         run_child(argv, env=env, log=folder.pipeline_log, cwd=folder.root)
     except ChildFailed:
         _close_tracking(folder, settings, started.name, "FAILED")
-        raise RunFailed(f"{failure(folder.pipeline_log)}\nThe whole log: {folder.pipeline_log}") from None
+        raise RunFailed(
+            f"{failure(folder.pipeline_log, folder.progress)}\nThe whole log: {folder.pipeline_log}"
+        ) from None
     except KeyboardInterrupt:
         _close_tracking(folder, settings, started.name, "KILLED")
         raise
@@ -88,30 +100,6 @@ def _close_tracking(folder: RunFolder, settings: RunSettings, name: str, status:
         experiment=settings.pipeline.experiment,
     )
     finish_parent(context, status)
-
-
-def failure(log: Path) -> str:
-    """What went wrong, by a run's log: the failed task and the exception that it ended with.
-
-    Without an exception the task's process was killed or crashed: the log's last lines are told, but not what kfp shows
-    of its input.
-    """
-    lines = [_plain(line) for line in log.read_text(errors="replace").splitlines()]
-    failed = next((i for i, line in enumerate(lines) if line.endswith("finished with status FAILURE")), len(lines))
-    task = lines[failed].partition("Task ")[2].partition(" finished")[0] if failed < len(lines) else "the pipeline"
-    told = [line for line in lines[:failed] if line.strip()][-_TOLD_LINES:]
-    starts = [i for i, line in enumerate(told) if _EXCEPTION.match(line)]
-    if starts:
-        return f"{task} failed:\n" + "\n".join(told[starts[-1] :])
-    said = [line for line in told if not _INPUT.match(line)]
-    return "\n".join(
-        [f"{task} failed: its process ended without an error of its own (killed, or out of memory?)", *said]
-    )
-
-
-def _plain(line: str) -> str:
-    """Without colours and without what engines and kfp put before a line."""
-    return re.sub(r"^(\[rank\d+\]: ?)", "", re.sub(r"\x1b\[[0-9;]*m", "", line).removeprefix("    "))
 
 
 def bring_out(folder: RunFolder) -> None:

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from components.shared.files import sha256_bytes, sha256_file, write_atomic
-from components.shared.ledger import code_version
+from components.shared.ledger import Outputs, code_version
 from components.shared.schemas import Record
+from pipelines.failures import step_at_work
 from pipelines.settings import RunSettings
 
 
@@ -38,7 +39,9 @@ class Identity(Record):
             for name in old
             if old[name] != new.get(name) and not (section == "pipeline" and name == "rounds" and new[name] > old[name])
         ]
-        lines += [f"{name}: its content changed" for name in self.data if self.data[name] != other.data.get(name, "")]
+        named = {line.partition(":")[0] for line in lines}
+        changed = (name for name in self.data if self.data[name] != other.data.get(name, ""))
+        lines += [f"{name}: its content changed" for name in changed if name not in named]
         if self.code != other.code:
             lines.append("the project's code changed")
         return lines
@@ -77,6 +80,7 @@ class RunFolder:
         self.result = self.root / "result.json"
         self.report = self.root / "report.html"
         self.summary = self.root / "summary.json"
+        self.samples = self.root / "samples"
         self._identity = self.root / "run.json"
 
     @property
@@ -101,17 +105,26 @@ class RunFolder:
         """What the run in this folder was started with, None if there is none."""
         return Identity.model_validate_json(self._identity.read_text()) if self._identity.is_file() else None
 
+    def ingested(self) -> Outputs | None:
+        """What the run's ingest left, None before it is finished."""
+        found = sorted((self.store / "ledger").glob("ingest-*.json"), key=lambda path: path.stat().st_mtime)
+        return Outputs.model_validate_json(found[-1].read_text()) if found else None
+
     def start(self, settings: RunSettings) -> Identity:
-        """Record what the run is started with. Raises RunRefused if the folder holds a run that differs."""
+        """Record what the run is started with. Raises RunRefused if the folder holds a run that differs.
+
+        A run that never finished its ingest has made nothing that could differ: another may take its place.
+        """
         before = self.started_with()
-        name = before.name if before else f"{self.root.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-        now = identity(name, settings)
-        if before is not None and (differences := before.differences(now)):
-            raise RunRefused(
-                f"{self.root} holds a run that was started differently:\n"
-                + "\n".join(f"  {line}" for line in differences)
-                + "\nGive --fresh to start over there, or another --output."
-            )
+        if before is not None and (differences := before.differences(identity(before.name, settings))):
+            if self.ingested() is not None:
+                raise RunRefused(
+                    f"{self.root} holds a run that was started differently:\n"
+                    + "\n".join(f"  {line}" for line in differences)
+                    + "\nGive --fresh to start over there, or another --output."
+                )
+            before = None
+        now = identity(before.name if before else f"{self.root.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}", settings)
         if before != now:
             self.result.unlink(missing_ok=True)
             write_atomic(self._identity, now.model_dump_json(indent=1))
@@ -120,6 +133,42 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run in this folder has its report."""
         return self.result.is_file()
+
+    def state(self) -> Literal["none", "at work", "stopped", "finished"]:
+        """What became of the run in this folder: none was started, it runs, it failed or was stopped, or it has ended."""
+        if self._is_locked():
+            return "at work"
+        if self.finished():
+            return "finished"
+        return "stopped" if self.started_with() else "none"
+
+    def _is_locked(self) -> bool:
+        try:
+            with open(self.root / ".lock") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def require_finished(self) -> None:
+        """Raise RunRefused unless the run in this folder is finished; the message says what became of it."""
+        state, where = self.state(), self.where()
+        if state == "at work":
+            raise RunRefused(f"{self.root}: the run is still at work{where}; try again when it has ended")
+        if state == "stopped":
+            raise RunRefused(
+                f"{self.root}: the run stopped before its end{where}; its `deepvideo run` command, given again, continues"
+                f" it\nWhat it printed: {self.pipeline_log}"
+            )
+        if state == "none":
+            raise RunRefused(f"{self.root}: there is no run; start one with `deepvideo run --output {self.root}`")
+
+    def where(self) -> str:
+        """ ", in <step>" for the step at which the run is or was; empty between two."""
+        step = step_at_work(self.progress)
+        return f", in {step}" if step else ""
 
     def summary_values(self) -> dict[str, Any]:
         """The content of summary.json."""

@@ -6,10 +6,12 @@ has one name everywhere: `section.field`, for example `training.learning_rate`.
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import resources
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -73,40 +75,10 @@ def preset_names() -> list[str]:
 def load_preset(name: str) -> dict[str, Any]:
     """A preset's settings, as nested dictionaries. Raises SettingsError if there is none of that name."""
     if name not in preset_names():
-        raise SettingsError(f"preset: {name!r} is unknown; allowed: {', '.join(preset_names())}")
+        raise SettingsError(
+            f"preset: there is no {name!r}{did_you_mean(name, preset_names())}; there are {', '.join(preset_names())}"
+        )
     return yaml.safe_load((resources.files("pipelines") / "presets" / f"{name}.yaml").read_text()) or {}
-
-
-def parse_overrides(text: str) -> dict[str, Any]:
-    """Overrides as YAML: nested sections, dotted names, or both. Raises SettingsError if it is not a mapping."""
-    try:
-        loaded = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise SettingsError(f"overrides: not valid YAML: {error}") from None
-    if not isinstance(loaded, dict):
-        raise SettingsError("overrides: expected a mapping such as `training.learning_rate: 1e-6`")
-    return merge({}, loaded)
-
-
-def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
-    """`section.field=value` pairs from the command line; values are read as YAML."""
-    merged: dict[str, Any] = {}
-    for assignment in assignments:
-        name, separator, value = assignment.partition("=")
-        if not separator or "." not in name:
-            raise SettingsError(f"--set {assignment}: expected section.field=value, such as training.beta=0.1")
-        merged = merge(merged, {name.strip(): _scalar(value)})
-    return merged
-
-
-def _scalar(text: str) -> Any:
-    value = yaml.safe_load(text) if text.strip() else ""
-    if isinstance(value, str):
-        try:
-            return float(value)  # YAML reads 1e-4 as text
-        except ValueError:
-            return value
-    return value
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,16 +89,17 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         if tail:
             value = {tail: value}
         if isinstance(value, Mapping):
-            merged[head] = merge(merged.get(head) or {}, value)
+            below = merged.get(head)
+            merged[head] = merge(below if isinstance(below, Mapping) else {}, value)
         else:
             merged[head] = value
     return merged
 
 
-def build_settings(*layers: Mapping[str, Any]) -> RunSettings:
-    """The settings that the layers give, the last one winning.
+def build_settings(*layers: Mapping[str, Any], origins: Sequence[str] = ()) -> RunSettings:
+    """The settings that the layers give, the last one winning. `origins` say where each layer comes from ("mine.yaml: ").
 
-    Raises SettingsError with a line for every wrong field: its name, what is wrong, and the allowed range.
+    Raises SettingsError with a line for every wrong field: where it was set, its name, what is wrong, what is allowed.
     """
     values: dict[str, Any] = {}
     for layer in layers:
@@ -134,18 +107,64 @@ def build_settings(*layers: Mapping[str, Any]) -> RunSettings:
     try:
         return RunSettings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(item) for item in error.errors())) from None
+        known = dict(fields())
+        lines = [f"{_origin(item['loc'], layers, origins)}{_explain(item, known)}" for item in error.errors()]
+        raise SettingsError("\n".join(dict.fromkeys(lines))) from None
 
 
-def _explain(item: Any) -> str:
-    name = ".".join(str(part) for part in item["loc"])
-    section = item["loc"][0] if item["loc"] else ""
+def _origin(place: Sequence[int | str], layers: Sequence[Mapping[str, Any]], origins: Sequence[str]) -> str:
+    """Where the last layer that has a value at `place` comes from."""
+    for layer, origin in reversed(list(zip(layers, origins, strict=False))):
+        found: Any = merge({}, layer)
+        for part in place[:2]:
+            found = found.get(part) if isinstance(found, Mapping) else None
+        if found is not None:
+            return origin
+    return ""
+
+
+def _explain(item: Any, known: Mapping[str, FieldInfo]) -> str:
+    """One of pydantic's errors in this project's words."""
+    section, *rest = (str(part) for part in item["loc"])
+    name = ".".join([section, *rest[:1]])  # below it are a list's items
     if item["type"] == "extra_forbidden":
-        names = [known for known, _ in fields() if known.startswith(f"{section}.")] or list(RunSettings.model_fields)
-        return f"{name}: no such setting; there are {', '.join(names)}"
-    info = dict(fields()).get(name)
-    allowed = f" (allowed: {allowed_values(info)})" if info is not None and allowed_values(info) else ""
-    return f"{name}: {item['msg']}, got {item['input']!r}{allowed}"
+        return unknown_setting(name, known)
+    if item["type"] == "value_error":  # a validator's own words, which name fields of its section alone
+        message = str(item["ctx"]["error"])
+        for field in {known_name.partition(".")[2] for known_name in known if known_name.startswith(f"{section}.")}:
+            if "_" in field:  # others are plain words as well
+                message = re.sub(rf"(?<![.\w]){field}\b", f"{section}.{field}", message)
+        return f"{name}: {message}, got {item['input']!r}" if rest else message
+    if name not in known:
+        return f"{name}: is a section: set its fields, such as {_first_of(section, known)}; got {item['input']!r}"
+    return f"{name}: got {item['input']!r}; allowed: {allowed_values(known[name])}"
+
+
+def unknown_setting(name: str, known: Collection[str]) -> str:
+    """That there is no such setting, with the nearest names or what its section has."""
+    section = name.partition(".")[0]
+    if guess := did_you_mean(name, known) or did_you_mean(name, RunSettings.model_fields):
+        return f"{name}: no such setting{guess}"
+    below = [other for other in known if other.startswith(f"{section}.")]
+    if below:
+        return f"{name}: no such setting; there are {', '.join(below)}"
+    return f"{name}: no such setting; the sections are {', '.join(RunSettings.model_fields)}"
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """ "; did you mean ...?" with the nearest of the known names, empty if none is near.
+
+    Of a setting the field alone may be near: it was put into the wrong section, or into none.
+    """
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    field = name.rpartition(".")[2]
+    same = [other for other in known if other.rpartition(".")[2] == field]
+    found = same or near
+    return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def _first_of(section: str, known: Collection[str]) -> str:
+    return next(name for name in known if name.startswith(f"{section}."))
 
 
 def fields() -> Iterator[tuple[str, FieldInfo]]:
@@ -157,19 +176,29 @@ def fields() -> Iterator[tuple[str, FieldInfo]]:
             yield f"{section}.{name}", field
 
 
+_TYPES = {int: "whole number", float: "number", bool: "true | false", str: "text"}
+_LIMITS = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}", "multiple_of": "a multiple of {}"}
+
+
 def allowed_values(info: FieldInfo) -> str:
-    """A field's range or choices in words, empty if anything of its type goes."""
-    choices = getattr(info.annotation, "__args__", ())
-    if choices and all(isinstance(choice, str) for choice in choices):
-        return " | ".join(choices)
-    words = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "multiple_of": "a multiple of"}
+    """What a field takes, in words: its choices, or its type and range."""
+    kind, arguments = info.annotation, get_args(info.annotation)
+    if get_origin(kind) is tuple:
+        words = "list of " + {str: "texts", float: "numbers"}[arguments[0]]
+    elif arguments:
+        words = " | ".join(map(str, arguments))
+    else:
+        assert isinstance(kind, type)
+        words = _TYPES[kind]
     limits = [
-        f"{word} {getattr(part, name)}"
+        text.format(getattr(part, name))
         for part in info.metadata
-        for name, word in words.items()
+        for name, text in _LIMITS.items()
         if getattr(part, name, None) is not None
     ]
-    return ", ".join(limits)
+    more = ["not empty" for part in info.metadata if getattr(part, "min_length", None)]
+    more += [f"of the form {form}" for part in info.metadata if (form := getattr(part, "pattern", None))]
+    return ", ".join([f"{words} {', '.join(limits)}".strip(), *more])
 
 
 def is_compiled(info: FieldInfo) -> bool:

@@ -2,54 +2,56 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from kfp.dsl.types.type_annotations import InputAnnotation
-
 from components.shared.context import StepContext
 from pipelines.run_folder import RunFolder
-from pipelines.settings import RunSettings, SettingsError
+from pipelines.settings import RunSettings, SettingsError, did_you_mean
+
+# the steps' faces by name
+STEPS = {
+    "ingest": "components.ingest.component:ingest_data",
+    "difficulty": "components.difficulty.component:estimate",
+    "augmentation": "components.augmentation.component:augment_prompts",
+    "rollout": "components.rollout.component:roll_out_groups",
+    "training": "components.training.component:train_policy",
+    "evaluation-before": "components.evaluation.component:evaluate_base",
+    "evaluation-after": "components.evaluation.component:evaluate_trained",
+    "promotion": "components.promotion.component:promote_policy",
+    "report": "components.report.component:write_report",
+}
 
 
-def faces() -> dict[str, Callable[..., None]]:
-    """The steps' faces by name, as plain functions."""
-    from components.augmentation.component import augment_prompts
-    from components.difficulty.component import estimate
-    from components.evaluation.component import evaluate_base, evaluate_trained
-    from components.ingest.component import ingest_data
-    from components.promotion.component import promote_policy
-    from components.report.component import write_report
-    from components.rollout.component import roll_out_groups
-    from components.training.component import train_policy
-
-    components = {
-        "ingest": ingest_data,
-        "difficulty": estimate,
-        "augmentation": augment_prompts,
-        "rollout": roll_out_groups,
-        "training": train_policy,
-        "evaluation-before": evaluate_base,
-        "evaluation-after": evaluate_trained,
-        "promotion": promote_policy,
-        "report": write_report,
-    }
-    return {name: component.python_func for name, component in components.items()}
+def parse_inputs(given: Sequence[str]) -> dict[str, Path]:
+    """`NAME=REF.json` pairs as files by the input's name. Raises SettingsError for what is no such pair."""
+    pairs = [item.partition("=") for item in given]
+    for item, (name, _, path) in zip(given, pairs, strict=True):
+        if not name or not path:
+            raise SettingsError(f"--input {item}: expected NAME=REF.json")
+    return {name: Path(path) for name, _, path in pairs}
 
 
 def run_step(
-    name: str, run: Path, inputs: Mapping[str, str], output: Path, round_index: int, settings: RunSettings
+    name: str, run: Path, inputs: Mapping[str, Path], output: Path, round_index: int, settings: RunSettings
 ) -> list[Path]:
     """Run the step `name` with the store of the run folder `run`; returns the files it wrote below `output`.
 
     `inputs` are files by the input's name, as an earlier step wrote them. Raises SettingsError, naming what is allowed
-    or missing, for an unknown step or a missing input.
+    or missing, for an unknown step, a folder that is not there or a missing input.
     """
-    known = faces()
-    if name not in known:
-        raise SettingsError(f"step: {name!r} is unknown; there are {', '.join(known)}")
+    if name not in STEPS:
+        raise SettingsError(f"step: there is no {name!r}{did_you_mean(name, STEPS)}; there are {', '.join(STEPS)}")
+    if not run.is_dir():
+        raise SettingsError(f"--run {run}: there is no such folder; give that of a local run, such as runs/laptop")
+
+    from kfp.dsl.types.type_annotations import InputAnnotation
+
+    module, _, component = STEPS[name].partition(":")
+    face = getattr(importlib.import_module(module), component).python_func
     folder = RunFolder(run)
     context = StepContext(store=str(folder.store), seed=settings.pipeline.seed, run_name=folder.root.name)
     given: dict[str, Any] = {
@@ -59,20 +61,27 @@ def run_step(
         "champion": "",
     }
     arguments: dict[str, Any] = {}
+    read: list[str] = []
     written: list[Path] = []
-    for parameter in inspect.signature(known[name]).parameters.values():
+    for parameter in inspect.signature(face).parameters.values():
         if parameter.name in given:
             arguments[parameter.name] = given[parameter.name]
             continue
         kind, direction = get_args(parameter.annotation)[:2]
         if direction is InputAnnotation:
-            path = Path(inputs.get(parameter.name, ""))
-            if not path.is_file():
-                raise SettingsError(f"--input {parameter.name}=REF.json: {name} needs it, and {str(path)!r} is no file")
+            path = inputs.get(parameter.name, Path())
+            read.append(parameter.name)
         else:
             path = output.absolute() / f"{parameter.name}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
             written.append(path)
         arguments[parameter.name] = kind(name=parameter.name, uri=str(path))
-    known[name](**arguments)
+    if unknown := sorted(set(inputs) - set(read)):
+        raise SettingsError(f"--input {unknown[0]}: {name} takes {', '.join(read) or 'no input'}")
+    if missing := [item for item in read if item not in inputs]:
+        raise SettingsError(f"step {name} needs " + " ".join(f"--input {item}=REF.json" for item in missing))
+    for item, path in inputs.items():
+        if not path.is_file():
+            raise SettingsError(f"--input {item}={path}: there is no such file")
+    output.mkdir(parents=True, exist_ok=True)
+    face(**arguments)
     return [path for path in written if path.is_file()]

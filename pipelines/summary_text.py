@@ -1,4 +1,4 @@
-"""What the command line prints: the summary of a finished run, and the list of settings."""
+"""What the command line prints of a finished run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from rich.table import Table
 from components.report.summary import Compared, Summary
 from components.shared.statistics import Estimate
 from pipelines.run_folder import RunFolder
-from pipelines.settings import RunSettings, allowed_values, fields, unit
 
 _MOST_QUARANTINED = 5
 
@@ -68,18 +67,6 @@ def _difference(estimate: Estimate) -> str:
 
 def _change(compared: Compared | None) -> str:
     return "-" if compared is None else f"{_percent(compared.before.value)} > {_percent(compared.after.value)}"
-
-
-def print_settings(settings: RunSettings, console: Console) -> None:
-    """Every setting with its value, unit, allowed range and meaning."""
-    table = Table(pad_edge=False, show_lines=False)
-    for name in ("setting", "value", "unit", "allowed", "meaning"):
-        table.add_column(name, overflow="fold")
-    for name, info in fields():
-        section, field = name.split(".")
-        value = getattr(getattr(settings, section), field)
-        table.add_row(name, str(value), unit(info), allowed_values(info), info.description or "")
-    console.print(table)
 
 
 def commands(folder: RunFolder) -> list[str]:

@@ -106,18 +106,20 @@ def flips(after: Sequence[Answered], before: Sequence[Answered]) -> list[dict[st
 
 
 def tracked_metrics(levels: dict[str, Any], changes: dict[str, Any], label: str) -> dict[str, float]:
-    """The headline figures by metric name, such as `eval/L1/accuracy_before` and `eval/L1/accuracy_difference`.
+    """The headline figures by metric name, such as `eval/L1/accuracy` and `eval/L1/accuracy_difference`.
 
+    Before and after have the same names: they are points of one curve over the rounds. The champion's have its own.
     Sampled answers unless the name says greedy. Undefined figures are left out.
     """
+    suffix = "_champion" if label == "champion" else ""
     metrics: dict[str, float | None] = {}
     for level, described in levels.items():
         prefix, figures = f"eval/{level}/{described['metric']}", described["figures"]
-        metrics[f"{prefix}_{label}"] = figures["sampled"]["value"]
-        metrics[f"{prefix}_parsed_{label}"] = figures["sampled_parsed"]["value"]
-        metrics[f"eval/{level}/parse_failure_{label}"] = figures["sampled_parse_failure"]["value"]
+        metrics[f"{prefix}{suffix}"] = figures["sampled"]["value"]
+        metrics[f"{prefix}_parsed{suffix}"] = figures["sampled_parsed"]["value"]
+        metrics[f"eval/{level}/parse_failure{suffix}"] = figures["sampled_parse_failure"]["value"]
         if "greedy" in figures:
-            metrics[f"{prefix}_greedy_{label}"] = figures["greedy"]["value"]
+            metrics[f"{prefix}_greedy{suffix}"] = figures["greedy"]["value"]
     for level, change in changes.items():
         prefix = f"eval/{level}/{change['metric']}"
         for bound, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):

@@ -98,11 +98,11 @@ class _NotJson(str):
 def _read(path: Path) -> list[tuple[str, object]]:
     """(origin, row) for each row; `origin` counts lines, items or table rows from 1."""
     if not path.is_file():
-        raise IngestError(f"annotations: {path} does not exist; {_REMEDY}")
+        raise IngestError(f"ingest.annotations: {path} does not exist; {_REMEDY}")
     readers = {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise IngestError(f"annotations: {path} ends in {path.suffix!r}; {_REMEDY}")
+        raise IngestError(f"ingest.annotations: {path} ends in {path.suffix!r}; {_REMEDY}")
     return [(f"{path.name}:{number}", row) for number, row in reader(path)]
 
 
@@ -110,7 +110,7 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise IngestError(f"annotations: {path} cannot be read as UTF-8 text ({error}); {_REMEDY}") from error
+        raise IngestError(f"ingest.annotations: {path} cannot be read as UTF-8 text ({error}); {_REMEDY}") from error
 
 
 def _read_jsonl(path: Path) -> list[tuple[int, object]]:
@@ -128,9 +128,9 @@ def _read_json(path: Path) -> list[tuple[int, object]]:
     try:
         rows = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
-        raise IngestError(f"annotations: {path} is not JSON ({error}); {_REMEDY}") from error
+        raise IngestError(f"ingest.annotations: {path} is not JSON ({error}); {_REMEDY}") from error
     if not isinstance(rows, list):
-        raise IngestError(f"annotations: {path} holds {type(rows).__name__}, not a list; {_REMEDY}")
+        raise IngestError(f"ingest.annotations: {path} holds {type(rows).__name__}, not a list; {_REMEDY}")
     return list(enumerate(rows, start=1))
 
 
@@ -141,5 +141,5 @@ def _read_parquet(path: Path) -> list[tuple[int, object]]:
     try:
         rows = pq.read_table(path, use_threads=False, pre_buffer=False).to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise IngestError(f"annotations: {path} is not a readable Parquet table ({error}); {_REMEDY}") from error
+        raise IngestError(f"ingest.annotations: {path} is not a readable Parquet table ({error}); {_REMEDY}") from error
     return list(enumerate(rows, start=1))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from components.ingest.errors import IngestError
 from components.ingest.settings import TINY, IngestSettings
-from components.ingest.sources import Source, open_source
+from components.ingest.sources import FolderSource, Source, open_source
 from components.shared.files import sha256_bytes
 
 TINY_WEIGHTS = Path(__file__).parent / "tiny_model" / "weights"
@@ -31,13 +31,15 @@ def model_source(settings: IngestSettings) -> Source | None:
     is_folder = Path(model).is_dir()
     if model == TINY or model.startswith("s3://") or is_folder:
         if revision:
-            raise IngestError(f"model_revision: belongs to a hub id, but model is {model!r}; leave it empty")
+            raise IngestError(
+                f"ingest.model_revision: belongs to a hub id, but ingest.model is {model!r}: leave it empty"
+            )
         return open_source(str(TINY_WEIGHTS) if model == TINY else model)
     if not _HUB_ID.fullmatch(model):
-        raise IngestError(f"model: {model!r} is no folder, s3:// URI or hub id, nor {TINY!r}")
+        raise IngestError(f"ingest.model: {model!r} is no folder, s3:// URI or hub id, nor {TINY!r}")
     if not _COMMIT.fullmatch(revision):
         raise IngestError(
-            f"model: there is no folder {model!r}; to take it from the hub, set model_revision to a commit "
+            f"ingest.model: there is no folder {model!r}; to take it from the hub, set ingest.model_revision to a commit "
             f"(40 hexadecimal digits; branches move), not {revision!r}"
         )
     return None
@@ -59,22 +61,41 @@ def stage_model(settings: IngestSettings, folder: Path) -> dict[str, str | int |
     """
     model = settings.model
     source = model_source(settings) or open_source(str(_from_hub(model, settings.model_revision)))
-    names = source.names()
-    allowed = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in ALLOWED)]
-    for name in ("config.json", "tokenizer.json"):
-        if name not in allowed:
-            raise IngestError(f"model: {model} has no {name}; save model and processor into one folder")
-    if not any(name.endswith(".safetensors") for name in allowed):
-        pickled = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in _PICKLED)]
-        found = f"only {', '.join(pickled[:3])}, which may run code when read" if pickled else "none"
-        raise IngestError(f"model: {model} needs .safetensors weights and has {found}; save it by save_pretrained")
+    names = _usable_names(source, model)
     folder.mkdir(parents=True)
     _copy(source, ["config.json"], folder, model)
     metadata: dict[str, str | int | float | bool] = {}
     metadata |= {"source": model, "revision": settings.model_revision, "model_type": _model_type(folder, model)}
-    _copy(source, [name for name in allowed if name != "config.json"], folder, model)
+    _copy(source, [name for name in names if name != "config.json"], folder, model)
     _check_weights(folder, model)
     return metadata
+
+
+def check_local_model(settings: IngestSettings) -> Path | None:
+    """The base model's folder, its files checked as `stage_model` would, nothing copied; None for S3 and the hub."""
+    source = model_source(settings)
+    if not isinstance(source, FolderSource):
+        return None
+    _usable_names(source, settings.model)
+    _model_type(source.root, settings.model)
+    _check_weights(source.root, settings.model)
+    return source.root
+
+
+def _usable_names(source: Source, model: str) -> list[str]:
+    """The files that may enter the store. Raises IngestError if what a policy needs is not among them."""
+    names = source.names()
+    allowed = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in ALLOWED)]
+    for name in ("config.json", "tokenizer.json"):
+        if name not in allowed:
+            raise IngestError(f"ingest.model: {model} has no {name}; save model and processor into one folder")
+    if not any(name.endswith(".safetensors") for name in allowed):
+        pickled = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in _PICKLED)]
+        found = f"only {', '.join(pickled[:3])}, which may run code when read" if pickled else "none"
+        raise IngestError(
+            f"ingest.model: {model} needs .safetensors weights and has {found}; save it by save_pretrained"
+        )
+    return allowed
 
 
 def _copy(source: Source, names: list[str], folder: Path, model: str) -> None:
@@ -84,7 +105,7 @@ def _copy(source: Source, names: list[str], folder: Path, model: str) -> None:
             if path.parent != folder:
                 shutil.copyfile(path, folder / name)
         except OSError as error:
-            raise IngestError(f"model: {name} of {model} cannot be copied ({error})") from error
+            raise IngestError(f"ingest.model: {name} of {model} cannot be copied ({error})") from error
 
 
 def _from_hub(repository: str, revision: str) -> Path:
@@ -94,7 +115,7 @@ def _from_hub(repository: str, revision: str) -> Path:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(ALLOWED)))
     except Exception as error:  # the hub's client raises errors of several libraries
         raise IngestError(
-            f"model: {repository} at {revision} could not be taken from the hub ({error}); check both names, "
+            f"ingest.model: {repository} at {revision} could not be taken from the hub ({error}); check both names, "
             "the network, and HF_TOKEN"
         ) from error
 
@@ -103,10 +124,10 @@ def _model_type(folder: Path, model: str) -> str:
     try:
         found = json.loads((folder / "config.json").read_text()).get("model_type")
     except (ValueError, AttributeError) as error:
-        raise IngestError(f"model: config.json of {model} is not a JSON object ({error})") from error
+        raise IngestError(f"ingest.model: config.json of {model} is not a JSON object ({error})") from error
     if found not in MODEL_TYPES:
         known = ", ".join(MODEL_TYPES)
-        raise IngestError(f"model: config.json of {model} has model_type {found!r}; supported: {known}")
+        raise IngestError(f"ingest.model: config.json of {model} has model_type {found!r}; supported: {known}")
     return str(found)
 
 
@@ -117,10 +138,12 @@ def _check_weights(folder: Path, model: str) -> None:
     index = folder / "model.safetensors.index.json"
     needed = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
     if missing := sorted(name for name in needed if not (folder / name).is_file()):
-        raise IngestError(f"model: {model} lacks {', '.join(missing[:3])}, named in {index.name}")
+        raise IngestError(f"ingest.model: {model} lacks {', '.join(missing[:3])}, named in {index.name}")
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="np"):
                 pass
         except SafetensorError as error:
-            raise IngestError(f"model: {path.name} of {model} is damaged or no safetensors file ({error})") from error
+            raise IngestError(
+                f"ingest.model: {path.name} of {model} is damaged or no safetensors file ({error})"
+            ) from error

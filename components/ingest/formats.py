@@ -51,7 +51,9 @@ def choose_format(name: str, rows: Iterable[Mapping[str, object]], file: str) ->
     if name in FORMATS:
         return FORMATS[name]
     if name != "auto":
-        raise IngestError(f"annotation_format: {name!r} is not known; use auto or one of {', '.join(sorted(FORMATS))}")
+        raise IngestError(
+            f"ingest.annotation_format: {name!r} is not known; use auto or one of {', '.join(sorted(FORMATS))}"
+        )
     seen: set[str] = set()
     for row in rows:
         for candidate in FORMATS.values():

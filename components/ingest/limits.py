@@ -32,7 +32,7 @@ def check_losses(quarantine: Sequence[Quarantined], total: int, max_fraction: fl
         named = "; ".join(f"{item.item} ({item.detail})" if item.detail else item.item for item in first)
         reasons.append(f"  {count} {reason}: {named}")
     raise IngestError(
-        f"{lost} of {total} samples cannot be used, and max_quarantine_fraction allows {max_fraction:g}. The reasons:\n"
+        f"{lost} of {total} samples cannot be used, and ingest.max_quarantine_fraction allows {max_fraction:g}. The reasons:\n"
         + "\n".join(reasons)
-        + "\nMend the data, or raise max_quarantine_fraction to go on without these samples."
+        + "\nMend the data, or raise ingest.max_quarantine_fraction to go on without these samples."
     )

@@ -41,7 +41,9 @@ def vision_grid(policy: Path) -> VisionGrid:
     try:
         return VisionGrid(vision["patch_size"] * vision["spatial_merge_size"], vision["temporal_patch_size"])
     except KeyError as error:
-        raise IngestError(f"model: config.json has no vision_config.{error.args[0]}; is it Qwen2.5-VL?") from None
+        raise IngestError(
+            f"ingest.model: config.json has no vision_config.{error.args[0]}; is it Qwen2.5-VL?"
+        ) from None
 
 
 class PromptCounter:
@@ -51,7 +53,7 @@ class PromptCounter:
         try:
             self._tokenizer = Tokenizer.from_file(str(policy / "tokenizer.json"))
         except Exception as error:  # the library raises a bare Exception
-            raise IngestError(f"model: tokenizer.json cannot be read ({error})") from error
+            raise IngestError(f"ingest.model: tokenizer.json cannot be read ({error})") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._grid = vision_grid(policy)
@@ -61,12 +63,14 @@ class PromptCounter:
         try:
             self._template = environment.from_string(_chat_template(policy))
         except TemplateError as error:
-            raise IngestError(f"model: its chat template cannot be read ({error})") from error
+            raise IngestError(f"ingest.model: its chat template cannot be read ({error})") from error
 
     def check_frame_size(self, frame_size: int) -> None:
         """Raise IngestError unless the model can take frames of `frame_size` pixels a side as they are."""
         if frame_size % self._grid.factor:
-            raise IngestError(f"frame_size: {frame_size} is not a multiple of {self._grid.factor}, as the model needs")
+            raise IngestError(
+                f"ingest.frame_size: {frame_size} is not a multiple of {self._grid.factor}, as the model needs"
+            )
 
     def apply_chat_template(
         self, messages: list[dict[str, Any]], *, tokenize: Literal[False], add_generation_prompt: bool
@@ -75,7 +79,7 @@ class PromptCounter:
         try:
             return self._template.render(messages=messages, add_generation_prompt=add_generation_prompt)
         except TemplateError as error:
-            raise IngestError(f"model: its chat template cannot be used ({error})") from error
+            raise IngestError(f"ingest.model: its chat template cannot be used ({error})") from error
 
     def _text_tokens(self, texts: Sequence[str]) -> list[int]:
         batches = (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
@@ -115,4 +119,6 @@ def _chat_template(policy: Path) -> str:
         found = json.loads(path.read_text()).get("chat_template") if path.is_file() else None
         if isinstance(found, str):
             return found
-    raise IngestError("model: no chat template in chat_template.jinja, chat_template.json or tokenizer_config.json")
+    raise IngestError(
+        "ingest.model: no chat template in chat_template.jinja, chat_template.json or tokenizer_config.json"
+    )

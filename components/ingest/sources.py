@@ -60,9 +60,12 @@ class FolderSource:
         return path.relative_to(self.root).as_posix()
 
     def names(self) -> list[str]:
-        if not self.root.is_dir():
-            raise IngestError(f"{self.root}: there is no such folder")
-        return sorted(path.name for path in self.root.iterdir() if path.is_file())
+        try:
+            return sorted(path.name for path in self.root.iterdir() if path.is_file())
+        except FileNotFoundError:
+            raise IngestError(f"{self.root}: there is no such folder") from None
+        except OSError as error:
+            raise IngestError(f"{self.root}: cannot be read as a folder ({error.strerror})") from None
 
     def stamp(self, name: str) -> str | None:
         path = self.root / name

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from components.ingest.annotations import BAD_ROW, Row
+from components.ingest.annotations import Row
 from components.ingest.base_model import model_stamp, stage_model
 from components.ingest.decode import FrameDecoder, MediaFile
 from components.ingest.errors import IngestError
-from components.ingest.inputs import Inputs, generate_inputs, generated_stamp, read_inputs
+from components.ingest.inputs import Inputs, generate_inputs, generated_stamp, read_inputs, with_files
 from components.ingest.limits import check_losses, counts_by_reason
 from components.ingest.prompt_length import PromptCounter
 from components.ingest.selection import DUPLICATE, select, with_frames
@@ -53,7 +53,7 @@ def ingest(settings: IngestSettings, context: StepContext) -> Outputs:
         counter.check_frame_size(settings.frame_size)
         inputs = given or generate_inputs(settings, scratch / MOVING_SHAPES)
         total = len(inputs.rows) + len(inputs.bad_rows)
-        rows, quarantine = _with_files(inputs)
+        rows, quarantine = with_files(inputs)
         check_losses(quarantine, total, settings.max_quarantine_fraction)
 
         decode_key = ledger.key("decode", {}, settings.model_dump(include={"num_frames", "frame_size"}), 0)
@@ -75,7 +75,8 @@ def ingest(settings: IngestSettings, context: StepContext) -> Outputs:
             splits = sorted({row.sample.split for row in kept})
             raise IngestError(
                 f"{settings.annotations}: nothing is left to train on, no sample has the split {TRAIN_SPLIT!r} (there "
-                f"are {splits}); set `split` in its rows, or lower held_out_fraction and promotion_fraction"
+                f"are {splits}); set `split` in its rows, or lower ingest.held_out_fraction and "
+                "ingest.promotion_fraction"
             )
         report = _report(kept, frames, quarantine, total) | {MAX_HINT_TOKENS: settings.max_hint_tokens}
         outputs = Outputs(
@@ -105,26 +106,6 @@ def _scratch_folder(store: Store) -> Iterator[Path]:
         parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ingest-", dir=parent) as folder:
         yield Path(folder)
-
-
-def _with_files(inputs: Inputs) -> tuple[list[Row], list[Quarantined]]:
-    """Rows whose files exist and are used as one kind; what is wrong with the others, after the bad rows."""
-    videos = {row.sample.video for row in inputs.rows}
-    good, out, missing = [], list(inputs.bad_rows), Counter[str]()
-    for row in inputs.rows:
-        names = [name for name in (row.sample.video, row.sample.image) if name]
-        if absent := next((name for name in names if inputs.videos.stamp(name) is None), None):
-            missing[absent] += 1
-        elif row.sample.image in videos:
-            detail = f"image: {row.sample.image} is also used as a video"
-            out.append(Quarantined(item=row.origin, reason=BAD_ROW, detail=detail))
-        else:
-            good.append(row)
-    out += [
-        Quarantined(item=name, reason="missing", detail="there is no such file", samples=count)
-        for name, count in sorted(missing.items())
-    ]
-    return good, out
 
 
 def _decode(

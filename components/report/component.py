@@ -52,6 +52,6 @@ def write_report(
     )
     shutil.copyfile(folder / "report.html", page.path)
     shutil.copyfile(folder / "report.md", summary.path)
-    face.finish(outputs, {"report": report}, metrics=metrics)
+    face.finish(outputs, {"report": report}, metrics=metrics, earlier=reports)
     log_files(parent_run(face.context), folder, "report")
     finish_parent(face.context)

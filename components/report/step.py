@@ -87,6 +87,6 @@ def write_report(
         (folder / SUMMARY).write_text(json.dumps(summary.model_dump(mode="json"), indent=1, allow_nan=False) + "\n")
         (folder / MARKDOWN).write_text(page.markdown(summary))
         written = store.put(folder, "report", {"run_name": context.run_name, "verdict": summary.verdict})
-    results: dict[str, object] = {"verdict": summary.verdict, "promoted": summary.promotion.promoted}
+    results: dict[str, object] = {"verdict": summary.verdict, "promotion/promoted": summary.promotion.promoted}
     outputs = Outputs(artifacts={"report": written}, results=results, seconds=time.monotonic() - started)
     return ledger.finish(key, outputs), store.get(written)

@@ -31,6 +31,8 @@ def verdict(evaluation: Mapping[str, LevelSummary], promotion: PromotionSummary,
     others = [_short(name, evaluation[name]) for name in names[1:]]
     if others:
         sentences.append("; ".join(others) + ".")
+    if greedy := _greedy({name: evaluation[name] for name in names}):
+        sentences.append(greedy)
     return " ".join([*sentences, _promoted(promotion, confidence)])
 
 
@@ -65,6 +67,20 @@ def _short(name: str, level: LevelSummary) -> str:
     scores = level.figures["sampled"]
     before, after, change = _percentages(scores, name)
     return f"{name} {_moved(scores)} from {plain(before)} % to {plain(after)} % ({signed(change)})"
+
+
+def _greedy(levels: Mapping[str, LevelSummary]) -> str:
+    """What became of greedy answers, level by level, those that moved alike together; empty if there are none."""
+    by_change: dict[str, list[str]] = {}
+    for name, level in levels.items():
+        scores = level.figures.get("greedy")
+        if scores is None or scores.before.value is None or scores.after.value is None:
+            continue
+        change = {"rose": "a rise", "fell": "a fall"}.get(_moved(scores), "no change beyond chance")
+        figures = f"{plain(100 * scores.before.value)} to {plain(100 * scores.after.value)} %"
+        by_change.setdefault(change, []).append(f"{name} ({figures})")
+    told = "; ".join(f"{change} in {', '.join(names)}" for change, names in by_change.items())
+    return f"Greedy answers: {told}." if told else ""
 
 
 def _percentages(scores: Compared, name: str) -> tuple[float, float, float]:

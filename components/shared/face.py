@@ -103,10 +103,11 @@ class StepFace:
         for name, artifact in artifacts.items():
             write_ref(artifact, refs[name])
         written = read_reports(earlier) if earlier is not None else []
+        after_round = max((report.round for report in written), default=0)
         for step, outputs in parts.items():
             for name, value in scalars(outputs.results).items():
                 metrics.log_metric(name, value)
-            warnings = track_step(self.context, step, outputs)
+            warnings = track_step(self.context, step, outputs, after_round)
             report = step_report(step, self.context.round, outputs)
             written.append(report.model_copy(update={"results": {**report.results, "tracking_warnings": warnings}}))
         if reports is not None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 
 VERSION = "0.1.0"
+LOCAL_REGISTRY = "localhost"
+
+
+def registry() -> str:
+    """What stands before the images' names."""
+    return os.environ.get("DEEPVIDEO_REGISTRY", LOCAL_REGISTRY).rstrip("/")
 
 
 def image(role: str) -> str:
     """The image of a role: `light` (no engine), `generation` (vLLM) or `training` (DeepSpeed)."""
-    registry = os.environ.get("DEEPVIDEO_REGISTRY", "localhost").rstrip("/")
-    return f"{registry}/deepvideo-r1-python-{role}:{VERSION}"
+    return f"{registry()}/deepvideo-r1-python-{role}:{VERSION}"

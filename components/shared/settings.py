@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 
 class StepSettings(BaseModel):
     """Base of all settings: immutable, and an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_value_is_a_list(cls, value: Any, info: ValidationInfo) -> Any:
+        """A list may be given as one value, or as text with commas."""
+        if info.field_name is None or get_origin(cls.model_fields[info.field_name].annotation) is not tuple:
+            return value
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value if isinstance(value, list | tuple) else [value]
 
 
 def setting(default: Any, description: str, *, unit: str = "", compiled: bool = False, **limits: Any) -> Any:

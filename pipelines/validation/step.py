@@ -12,7 +12,8 @@ from components.shared.progress import step_finished, step_started
 from components.shared.tracking import resolve_champion, start_parent
 from components.training.objectives import OBJECTIVES
 from pipelines.inputs import OVERRIDES, RUN_NAME, STORE, TRACKING, as_overrides
-from pipelines.settings import RunSettings, SettingsError, build_settings, parse_overrides
+from pipelines.overrides import parse_overrides
+from pipelines.settings import RunSettings, SettingsError, build_settings
 
 STEP = "validation"
 
@@ -37,9 +38,10 @@ def check(base_settings: str, run_id: str, inputs: dict[str, Any]) -> tuple[RunS
     inputs = dict(inputs)
     store, tracking_uri = inputs.pop(STORE), inputs.pop(TRACKING)
     run_name = inputs.pop(RUN_NAME) or run_id
-    overrides = parse_overrides(inputs.pop(OVERRIDES))
+    overrides = parse_overrides(inputs.pop(OVERRIDES), OVERRIDES)
     compiled = RunSettings.model_validate_json(base_settings)
-    settings = build_settings(compiled.model_dump(mode="json"), as_overrides(inputs), overrides)
+    layers = (compiled.model_dump(mode="json"), as_overrides(inputs), overrides)
+    settings = build_settings(*layers, origins=("", "", f"{OVERRIDES}: "))
     for name in ("rounds", "fuse_sampling"):
         if getattr(settings.pipeline, name) != getattr(compiled.pipeline, name):
             raise SettingsError(f"pipeline.{name}: is compiled in; compile the pipeline again to change it")

@@ -6,7 +6,8 @@ import pytest
 
 from components.augmentation.levels import hint_fraction, mask_fraction, noise_std, planned_kind
 from components.difficulty.formula import delta, reference_reward
-from pipelines.settings import build_settings, parse_assignments
+from pipelines.overrides import parse_assignments
+from pipelines.settings import build_settings
 
 BUFFER = [0.9, 0.7]  # mean 0.8
 MEANS = (0.0, 0.75, 1.0)

@@ -61,7 +61,7 @@ def test_figures_are_those_counted_by_hand(start: Round) -> None:
     assert figures["greedy"]["value"] == 1.0  # the greedy answer has the first seed
     assert scores["levels"]["L1"]["kinds"]["place"]["questions"] == 2
     assert (scores["levels"]["overall"]["questions"], scores["levels"]["overall"]["videos"]) == (8, 8)
-    assert outputs.results["eval/L1/accuracy_before"] == 0.25
+    assert outputs.results["eval/L1/accuracy"] == 0.25
     assert outputs.results["questions"] == 12
 
 

@@ -69,7 +69,7 @@ def test_another_kind_of_model_is_refused(policy_folder, tmp_path):
 
 @pytest.mark.parametrize("revision", ["", "main"])
 def test_a_hub_id_needs_a_commit(tmp_path, revision):
-    with pytest.raises(IngestError, match="set model_revision to a commit"):
+    with pytest.raises(IngestError, match="set ingest.model_revision to a commit"):
         stage("some-org/some-model", tmp_path, model_revision=revision)
 
 

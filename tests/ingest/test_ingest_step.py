@@ -154,7 +154,7 @@ def test_too_many_losses_stop_the_ingest_with_reasons_and_names(settings_for, co
     with pytest.raises(IngestError) as stopped:
         ingest(settings_for(rows, max_quarantine_fraction=0.25), context)
     message = str(stopped.value)
-    assert message.startswith("3 of 4 samples cannot be used, and max_quarantine_fraction allows 0.25")
+    assert message.startswith("3 of 4 samples cannot be used, and ingest.max_quarantine_fraction allows 0.25")
     for part in ("1 bad_row: annotations.jsonl:4 (answer: 'C'", "1 empty_file: zero.mp4", "1 not_a_video: text.mp4"):
         assert part in message
     assert not context.open_store().list_objects("ledger")

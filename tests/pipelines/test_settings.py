@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from pipelines.overrides import parse_assignments, parse_overrides, read_overrides
 from pipelines.settings import (
     SettingsError,
+    allowed_values,
     build_settings,
     fields,
     load_preset,
     merge,
-    parse_assignments,
-    parse_overrides,
     preset_names,
 )
 
@@ -43,7 +45,7 @@ def test_later_layers_win_and_dotted_names_are_sections() -> None:
 
 
 def test_assignments_read_numbers_that_yaml_takes_for_text() -> None:
-    assert parse_assignments(["training.learning_rate=1e-4"]) == {"training": {"learning_rate": 1e-4}}
+    assert build_settings(parse_assignments(["training.learning_rate=1e-4"])).training.learning_rate == 1e-4
 
 
 @pytest.mark.parametrize(
@@ -52,14 +54,82 @@ def test_assignments_read_numbers_that_yaml_takes_for_text() -> None:
         ({"training.learning_rat": 1.0}, ["training.learning_rat", "no such setting", "training.learning_rate"]),
         ({"sampling.num_generations": 1}, ["sampling.num_generations", ">= 2"]),
         ({"training.objective": "ppo"}, ["training.objective", "reg_grpo"]),
-        ({"trainig": {"beta": 1}}, ["trainig", "no such setting", "training"]),
+        ({"trainig": {"beta": 1}}, ["trainig", "no such setting", "did you mean training?"]),
+        ({"training.num_generations": 4}, ["did you mean sampling.num_generations"]),
         ({"pipeline.rounds": 51}, ["pipeline.rounds", "<= 50"]),
+        ({"training.zero_stage": 1}, ["training.zero_stage: got 1; allowed: 2 | 3"]),
+        ({"training": 5}, ["training: is a section", "got 5"]),
+        ({"rewards.reward_funcs": "acc"}, ["rewards.reward_funcs: 'acc' is neither"]),
+        (
+            {"ingest": {"held_out_fraction": 0.6, "promotion_fraction": 0.6}},
+            ["ingest.held_out_fraction + ingest.promotion_fraction must be below 1"],
+        ),
     ],
 )
 def test_wrong_settings_name_the_field_and_what_is_allowed(layer: dict[str, object], words: list[str]) -> None:
     with pytest.raises(SettingsError) as caught:
         build_settings(layer)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert "Value error" not in str(caught.value)
+
+
+def test_each_wrong_setting_says_where_it_was_set(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("training.learning_rat: 1\ntraining: {beta: -1, eta: 2}\n")
+    layers = [load_preset("laptop"), read_overrides(file), parse_assignments(["training.eta=0"])]
+    with pytest.raises(SettingsError) as caught:
+        build_settings(*layers, origins=("", f"{file}: ", "--set "))
+    assert sorted(str(caught.value).splitlines()) == [
+        "--set training.eta: got 0; allowed: number > 0",
+        f"{file}: training.beta: got -1; allowed: number >= 0",
+        f"{file}: training.learning_rat: no such setting; did you mean training.learning_rate?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a:\n  b: 1\n c: 2", ["line 3", "not valid YAML"]), ("- 1", ["a mapping"]), ("1: 2", ["a mapping"])],
+)
+def test_a_file_that_holds_no_settings_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        read_overrides(file)
+    assert all(word in str(caught.value) for word in [str(file), *words]), str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="absent.yaml: there is no such file"):
+        read_overrides(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("assignment", ["training.beta", "=1", "training=1"])
+def test_an_assignment_of_another_form_is_named_with_an_example(assignment: str) -> None:
+    with pytest.raises(SettingsError, match=f"--set {assignment}: expected section.field=value"):
+        parse_assignments([assignment])
+
+
+def test_an_assignment_without_its_section_is_told_the_section() -> None:
+    with pytest.raises(SettingsError, match="--set rounds: no such setting; did you mean pipeline.rounds?"):
+        parse_assignments(["rounds=3"])
+
+
+@pytest.mark.parametrize(
+    ("assignment", "levels"),
+    [("L1", ("L1",)), ("L1,L2", ("L1", "L2")), ("[L1, L2]", ("L1", "L2")), ("", ())],
+)
+def test_a_list_may_be_given_as_one_value_or_with_commas(assignment: str, levels: tuple[str, ...]) -> None:
+    layer = parse_assignments([f"evaluation.levels={assignment}"])
+    assert build_settings(layer).evaluation.levels == levels
+
+
+def test_numbers_in_a_list_too() -> None:
+    layer = parse_assignments(["rewards.reward_weights=1,2"])
+    assert build_settings(layer).rewards.reward_weights == (1.0, 2.0)
+
+
+def test_every_setting_says_what_it_allows() -> None:
+    assert all(allowed_values(info) for _, info in fields())
 
 
 def test_an_unknown_preset_lists_the_known_ones() -> None:

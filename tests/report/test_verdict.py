@@ -16,6 +16,11 @@ def level(before: float, after: float, low: float | None, high: float | None, me
     return LevelSummary(metric=metric, questions=10, videos=5, gained=0, lost=0, figures={"sampled": scores})
 
 
+def with_greedy(first: LevelSummary, second: LevelSummary) -> LevelSummary:
+    """The first level, its greedy figures being the second's sampled ones."""
+    return first.model_copy(update={"figures": first.figures | {"greedy": second.figures["sampled"]}})
+
+
 def promotion(promoted: bool, difference: Estimate, champion: str = "") -> PromotionSummary:
     return PromotionSummary(
         promoted=promoted,
@@ -57,6 +62,20 @@ def test_the_first_level_is_told_in_full_and_overall_and_the_promotion_split_are
     }
     text = verdict(scores, promotion(True, BETTER), 0.95)
     assert "L2 fell from 40.0 % to 30.0 % (−10.0)." in text and "overall" not in text and "100.0" not in text
+
+
+def test_greedy_answers_are_told_level_by_level_those_that_moved_alike_together():
+    rose = ROSE["L1"]
+    scores = {
+        "L1": with_greedy(rose, level(0.608, 0.612, -0.05, 0.06)),
+        "L2": with_greedy(rose, level(0.4, 0.3, -0.15, -0.05)),
+        "L3": with_greedy(rose, level(0.5, 0.49, -0.05, 0.03)),
+        "promotion": with_greedy(rose, level(0.1, 0.9, 0.7, 0.9)),
+    }
+    assert (
+        " Greedy answers: no change beyond chance in L1 (60.8 to 61.2 %), L3 (50.0 to 49.0 %); a fall in L2 (40.0 to "
+        "30.0 %). Promoted: " in verdict(scores, promotion(True, BETTER), 0.95)
+    )
 
 
 @pytest.mark.parametrize(

@@ -180,14 +180,13 @@ def test_a_step_leaves_its_figures_series_and_uris_and_the_parent_the_headlines(
     (page / "figures").mkdir()
     (page / "figures" / "reward.svg").write_text("<svg/>")
     report = open_store(context.store).put(page, "report")
-    results = {"reward": 1.2, "label": "x", "eval/L1/accuracy_after": 0.5, "series": [{"step": 7, "loss": 0.9}]}
+    results = {"reward": 1.2, "label": "x", "series": [{"step": 7, "loss": 0.9}]}
     outputs = Outputs(artifacts={"report": report}, results=results, seconds=2.0)
     in_round = context.model_copy(update={"round": 3})
     assert track_step(in_round, "training", outputs) == []
     assert track_step(in_round, "training", outputs) == []
     parent = client.get_run(parent_run(context).run_id)
     assert history(client, parent.info.run_id, "training/reward") == [(3, 1.2)]
-    assert history(client, parent.info.run_id, "eval/L1/accuracy_after") == [(3, 0.5)]
     assert [item.path for item in client.list_artifacts(parent.info.run_id, "report")] == [
         "report/figures",
         "report/report.html",
@@ -197,6 +196,26 @@ def test_a_step_leaves_its_figures_series_and_uris_and_the_parent_the_headlines(
         assert history(client, run.run_id, "reward") == [(3, 1.2)]
         assert history(client, run.run_id, "loss") == [(7, 0.9)]
         assert client.get_run(run.run_id).data.tags["deepvideo.artifact.report"] == report.uri
+
+
+def test_before_and_after_are_one_curve_and_mlflows_compare_page_opens_with_it(
+    context: StepContext, client: MlflowClient
+) -> None:
+    def outputs(**results: float) -> Outputs:
+        return Outputs(results={name.replace("__", "/"): value for name, value in results.items()})
+
+    track_step(context, "ingest", outputs(rows=240.0))
+    track_step(context, "evaluation before", outputs(questions=9.0, eval__L1__accuracy=0.25))
+    track_step(context.model_copy(update={"round": 1}), "training", outputs(reward=1.2))
+    for after_round, accuracy in ((1, 0.5), (2, 0.75)):  # a finished run that was continued by one more round
+        track_step(context, "evaluation after", outputs(questions=9.0, eval__L1__accuracy=accuracy), after_round)
+    parent = client.get_run(parent_run(context).run_id)
+    # the page takes the first of the metrics as the store returns them (ParallelCoordinatesPlotPanel: slice(0, 1))
+    assert next(iter(parent.data.metrics)) == "eval/L1/accuracy"
+    assert history(client, parent.info.run_id, "eval/L1/accuracy") == [(0, 0.25), (1, 0.5), (2, 0.75)]
+    assert not {name for name in parent.data.metrics if name.endswith(("rows", "questions"))}
+    with step_run(context, "ingest") as run:
+        assert history(client, run.run_id, "rows") == [(0, 240.0)]
 
 
 def test_kubeflows_runs_are_used_and_their_status_is_left_alone(

@@ -46,9 +46,11 @@ def check_names(names: Sequence[str]) -> None:
         path = [*module.split("."), function]
         if name not in BUILT_IN and not (colon and all(part.isidentifier() for part in path)):
             known = ", ".join(sorted(BUILT_IN))
-            raise RewardError(f"reward_funcs: {name!r} is neither one of {known} nor a path `package.module:function`")
+            raise RewardError(
+                f"rewards.reward_funcs: {name!r} is neither one of {known} nor a path `package.module:function`"
+            )
     if len(set(names)) < len(names):
-        raise RewardError(f"reward_funcs: a name appears twice in {list(names)}")
+        raise RewardError(f"rewards.reward_funcs: a name appears twice in {list(names)}")
 
 
 def check_weights(names: Sequence[str], weights: Sequence[float]) -> None:
@@ -56,9 +58,11 @@ def check_weights(names: Sequence[str], weights: Sequence[float]) -> None:
     if not weights:
         return
     if len(weights) != len(names):
-        raise RewardError(f"reward_weights: {len(weights)} weights for {len(names)} rewards {list(names)}")
+        raise RewardError(f"rewards.reward_weights: {len(weights)} weights for {len(names)} rewards {list(names)}")
     if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
-        raise RewardError(f"reward_weights: {list(weights)} must be finite and not negative, at least one above 0")
+        raise RewardError(
+            f"rewards.reward_weights: {list(weights)} must be finite and not negative, at least one above 0"
+        )
 
 
 def check_rewards(names: Sequence[str], weights: Sequence[float] = ()) -> None:
@@ -80,16 +84,16 @@ def find_reward(name: str) -> Reward:
         function = getattr(importlib.import_module(module_name), function_name)
     except ImportError as error:
         raise RewardError(
-            f"reward_funcs: {name!r}: cannot import {module_name!r} ({error}); install it where the step runs"
+            f"rewards.reward_funcs: {name!r}: cannot import {module_name!r} ({error}); install it where the step runs"
         ) from error
     except AttributeError:
-        raise RewardError(f"reward_funcs: {name!r}: module {module_name!r} has no {function_name!r}") from None
+        raise RewardError(f"rewards.reward_funcs: {name!r}: module {module_name!r} has no {function_name!r}") from None
     if not callable(function):
-        raise RewardError(f"reward_funcs: {name!r} is not a function")
+        raise RewardError(f"rewards.reward_funcs: {name!r} is not a function")
     try:
         inspect.signature(function).bind(None, "")
     except TypeError as error:
-        raise RewardError(f"reward_funcs: {name!r} must take (sample, text): {error}") from None
+        raise RewardError(f"rewards.reward_funcs: {name!r} must take (sample, text): {error}") from None
     return Reward(function)
 
 
@@ -118,7 +122,9 @@ def max_reward(sample: Sample, names: Sequence[str], weights: Sequence[float] = 
     """
     largest = math.fsum(weight for _, weight in _applicable(sample, names, weights))
     if largest <= 0:
-        raise RewardError(f"reward_funcs: none of {list(names)} gives sample {sample.id} ({sample.task}) any reward")
+        raise RewardError(
+            f"rewards.reward_funcs: none of {list(names)} gives sample {sample.id} ({sample.task}) any reward"
+        )
     return largest
 
 

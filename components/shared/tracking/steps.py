@@ -23,24 +23,31 @@ def start_parent(context: StepContext, settings: Mapping[str, Any]) -> str:
     return run.run_id
 
 
-def track_step(context: StepContext, step: str, outputs: Outputs) -> list[str]:
+def track_step(context: StepContext, step: str, outputs: Outputs, after_round: int = 0) -> list[str]:
     """Write a finished step's outputs to MLflow, after its work is recorded in the ledger. Returns the warnings.
 
-    The step's nested run gets the numbers among the results at step `context.round`, each result that is a list of rows
-    with a "step" as series, and the artifacts' URIs as tags. The parent, for comparing runs, gets the same numbers as
-    `<step>/<name>` (a name that begins with `eval/` as it is) and the report's files. Both get the datasets.
+    The step's nested run gets the numbers among the results at their round (`context.round`; outside rounds
+    `after_round`, the last one before it), each result that is a list of rows with a "step" as series, and the
+    artifacts' URIs as tags. The parent, for comparing runs, gets the report's files and, at the same rounds, what is
+    worth comparing: inside rounds all numbers as `<step>/<name>`, outside them those whose names have a group, as they
+    are (`eval/L1/accuracy`). Counts and seconds outside rounds stay with their step: MLflow's compare page opens with
+    the metric that was logged first. Both get the datasets.
     """
+    at = context.round or after_round
     numbers = {name: float(value) for name, value in outputs.results.items() if is_number(value)}
     numbers |= {"seconds": outputs.seconds, "startup_seconds": outputs.startup_seconds}
-    headline = {name if name.startswith("eval/") else f"{step}/{name}": value for name, value in numbers.items()}
+    if context.round:
+        headline = {f"{step}/{name}": value for name, value in numbers.items()}
+    else:
+        headline = {name: value for name, value in numbers.items() if "/" in name}
     with step_run(context, step, began_seconds_ago=outputs.seconds + outputs.startup_seconds) as run:
-        log_series(run, [{"step": context.round, **numbers}])
+        log_series(run, [{"step": at, **numbers}])
         for rows in outputs.results.values():
             if isinstance(rows, list) and rows and all(isinstance(row, dict) and "step" in row for row in rows):
                 log_series(run, rows)
         _tag_artifacts(run, outputs)
     parent = run.parent or run
-    log_series(parent, [{"step": context.round, **headline}])
+    log_series(parent, [{"step": at, **headline}])
     for ref in outputs.artifacts.values():
         if ref.kind == "dataset":
             log_dataset(run, ref)

@@ -1,0 +1,32 @@
+"""What can be told of local inputs before a run starts. Nothing is decoded, downloaded or written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.ingest.base_model import check_local_model
+from components.ingest.errors import IngestError
+from components.ingest.inputs import read_inputs, with_files
+from components.ingest.limits import check_losses
+from components.ingest.prompt_length import PromptCounter
+from components.ingest.settings import MOVING_SHAPES, IngestSettings
+
+
+def check_local_inputs(settings: IngestSettings) -> None:
+    """Raise IngestError, naming the setting, the path and the remedy, for what ingest would refuse before it decodes.
+
+    What lies in S3 or on the hub is left to ingest, which may run where it can be reached.
+    """
+    if (model := check_local_model(settings)) is not None:
+        PromptCounter(model).check_frame_size(settings.frame_size)
+    if settings.annotations == MOVING_SHAPES:
+        if settings.videos:
+            raise IngestError(
+                f"ingest.videos: {settings.videos} belongs to annotations of your own: give ingest.annotations as well"
+            )
+        return
+    if any(uri.startswith("s3://") for uri in (settings.annotations, settings.videos)):
+        return
+    inputs = read_inputs(settings, Path())  # local files are read where they are
+    _, lost = with_files(inputs)
+    check_losses(lost, len(inputs.rows) + len(inputs.bad_rows), settings.max_quarantine_fraction)

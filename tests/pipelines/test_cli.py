@@ -1,0 +1,118 @@
+"""What the command line says, in a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from components.shared.images import LOCAL_REGISTRY
+from pipelines import cli
+from pipelines.cluster import still_to_set
+from pipelines.settings import build_settings, load_preset
+from pipelines.single_step import STEPS
+
+Said = tuple[int, str, str]
+
+
+@pytest.fixture
+def deepvideo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """The command, run in this process: exit code, standard output, standard error."""
+    monkeypatch.setattr(cli, "console", Console(width=80))
+    monkeypatch.setattr(cli, "errors", Console(width=80, stderr=True))
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def command(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["deepvideo", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(str(ended.value.code)), *capsys.readouterr()
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--annotations", "nowhere.jsonl"], ["ingest.annotations", "nowhere.jsonl: there is no such file"]),
+        (["--model", "nowhere/model"], ["ingest.model", "nowhere/model", "ingest.model_revision"]),
+        (["--videos", "nowhere"], ["ingest.videos", "give ingest.annotations as well"]),
+        (["--preset", "desktop"], ["'desktop'", "laptop"]),
+        (["--settings", "absent.yaml"], ["--settings absent.yaml: there is no such file"]),
+        (["--set", "rewards.reward_funcs=format,no_such_module:f"], ["rewards.reward_funcs", "cannot import"]),
+        (["--set", "evaluation.level=L1"], ["--set evaluation.level", "did you mean evaluation.levels?"]),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_made(
+    deepvideo: Callable[..., Said], tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    code, _, told = deepvideo("run", "--output", str(tmp_path / "run"), *arguments)
+    assert code == 2 and all(word in told for word in words), told
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["report", "show", "ask"])
+def test_what_needs_a_run_says_that_there_is_none(deepvideo: Callable[..., Said], tmp_path: Path, command: str) -> None:
+    arguments = {"report": [], "show": ["--run"], "ask": ["a.mp4", "Where?", "--policy"]}[command]
+    code, _, told = deepvideo(command, *arguments, str(tmp_path))
+    assert code == 2 and str(tmp_path) in told
+
+
+def test_the_help_of_step_lists_every_step(deepvideo: Callable[..., Said]) -> None:
+    code, told, _ = deepvideo("step", "--help")
+    plain = " ".join(told.replace("│", " ").split())
+    assert code == 0 and ", ".join(STEPS) in plain
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trainig", "--run", "."], ["did you mean training?"]),
+        (["ingest", "--run", "nowhere"], ["--run nowhere: there is no such folder"]),
+        (["ingest", "--run", ".", "--input", "dataset"], ["--input dataset: expected NAME=REF.json"]),
+        (["ingest", "--run", ".", "--input", "dataset=a.json"], ["--input dataset: ingest takes no input"]),
+        (["evaluation-before", "--run", "."], ["--input dataset=REF.json --input policy=REF.json"]),
+    ],
+)
+def test_a_step_that_cannot_run_says_what_it_needs(
+    deepvideo: Callable[..., Said], tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    code, _, told = deepvideo("step", *arguments, "--output", str(tmp_path / "out"))
+    assert code == 2 and all(word in told for word in words), told
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_step_of_the_list_is_there() -> None:
+    import importlib
+
+    for path in STEPS.values():
+        module, _, name = path.partition(":")
+        assert callable(getattr(importlib.import_module(module), name).python_func)
+
+
+def test_compile_says_what_a_cluster_still_needs(deepvideo: Callable[..., Said], tmp_path: Path) -> None:
+    code, told, _ = deepvideo("compile", "--preset", "kill", "--output", str(tmp_path / "pipeline.yaml"))
+    assert code == 0 and (tmp_path / "pipeline.yaml").is_file()
+    assert all(word in told for word in ("DEEPVIDEO_REGISTRY", "run_store", "data_annotations", "model_base"))
+
+
+def test_what_a_cluster_needs_is_only_what_it_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEEPVIDEO_REGISTRY", raising=False)
+    own = {"ingest": {"annotations": "/data/a.jsonl", "videos": "/data/videos", "model": "/models/m"}}
+    lines = still_to_set(build_settings(load_preset("laptop"), own))
+    assert [line.partition(":")[0] for line in lines] == [
+        "images",
+        "input run_store",
+        "input data_annotations",
+        "input data_videos",
+        "input model_base",
+        "input run_tracking_uri",
+    ]
+    assert f"{LOCAL_REGISTRY}/..." in lines[0] and "/data/a.jsonl is a path that pods do not have" in lines[2]
+    monkeypatch.setenv("DEEPVIDEO_REGISTRY", "registry.example/team")
+    own = {"ingest.annotations": "s3://data/a.jsonl", "ingest.videos": "s3://data/videos"}  # the model is a hub id
+    lines = still_to_set(build_settings(load_preset("paper-3b"), own))
+    assert [line.partition(":")[0] for line in lines] == ["input run_store", "input run_tracking_uri"]
