@@ -104,7 +104,7 @@ class Plan:
     arms: tuple[str, ...] = tuple(ARMS)
     most_seeds: int = MAIN_SEEDS
     responses: int = 12_000  # a run: about six rounds of the preset with augmentation
-    tuning_responses: int = 3_000  # a short run that tries a learning rate
+    tuning_responses: int = 2_400  # a short run that tries a learning rate
     learning_rates: tuple[float, ...] = LEARNING_RATES
     questions: int = 0  # asked in each level, 0: all
     updates: int = 216  # optimizer steps of the second comparison: six rounds of the preset

@@ -157,7 +157,7 @@ def _vanishing(results: Results) -> str:
                 [fmean(getattr(item, which) for item in items) for items in rounds]
                 for which in ("all_equal_unaugmented", "all_equal")
             )
-            gaps = [100 * (b - a) for a, b in zip(before, after, strict=True)]
+            gaps = [100 * (new - old) for old, new in zip(before, after, strict=True)]
             rows.append(
                 [
                     ARMS[name].label,

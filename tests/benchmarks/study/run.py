@@ -30,6 +30,7 @@ class Run:
         self.place, self.plan, self.arm, self.settings, self.tuning = place, plan, arm, settings, tuning
         self.budget = plan.tuning_responses if tuning else plan.responses
         self.samples = place.questions([TUNING_SPLIT] if tuning else LEVELS, plan.questions)
+        self.evaluation = settings.evaluation.model_copy(update={"greedy": not tuning})
         self.clock = Clock()
 
     def __call__(self, key: str, tell: Tell = lambda said: None) -> RunRecord:
@@ -94,7 +95,7 @@ class Run:
                 self.place.reader,
                 policy,
                 self.samples,
-                self.settings.evaluation,
+                self.evaluation,
                 self.place.sampler,
                 self.settings.pipeline.seed,
             )
