@@ -11,10 +11,13 @@ import components
 from components.shared.files import sha256_bytes, sha256_file, write_atomic
 from components.shared.schemas import Record
 
-# The code that a run's numbers depend on; pages and plots are made anew from the numbers.
-_COMPONENTS = ("augmentation", "difficulty", "rollout", "training", "shared", "evaluation")
+# The code that a run's figures depend on; what arms change is in the settings, pages and plots are made anew.
+_COMPONENTS = (
+    *("augmentation", "difficulty", "evaluation", "ingest/moving_shapes", "rollout", "shared", "training"),
+    "../pipelines/fused_sampling",
+)
 _NOT_NUMBERS = ("shared/tracking", "shared/progress.py", "shared/processes.py")
-_OWN = ("arms", "budget", "decoding", "features", "rounds", "run", "sampler", "sft", "trainer", "workplace")
+_OWN = ("budget", "decoding", "features", "rounds", "run", "sampler", "sft", "trainer", "workplace")
 
 
 class Level(Record):

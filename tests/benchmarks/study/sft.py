@@ -34,11 +34,13 @@ def fine_tune(
     """`steps` optimizer steps of `size` demonstrations each, epoch after epoch in a seeded order.
 
     The loss is the mean over responses of minus the mean log-prob of a response's tokens, the end token included.
+    Returns every step's.
     """
     import torch
 
-    order = _order(sorted(demonstrations), trainer.seed)
+    order, losses = _order(sorted(demonstrations), trainer.seed), []
     for _ in range(steps):
+        losses.append(0.0)
         chosen = [next(order) for _ in range(size)]
         for start in range(0, size, trainer.settings.micro_batch_groups):
             part = chosen[start : start + trainer.settings.micro_batch_groups]
@@ -47,8 +49,11 @@ def fine_tune(
             packed = batch([pack(prompt, [tokens]) for prompt, tokens in zip(inputs, ids, strict=True)])
             features = torch.cat([trainer.policy.visual_features(prompt) for prompt in inputs])
             logprobs, _ = trainer.policy(packed.to(ALONE.device), features)
-            trainer.engine.backward(-masked_mean(logprobs, packed.tokens).sum() / size)
+            loss = -masked_mean(logprobs, packed.tokens).sum() / size
+            trainer.engine.backward(loss)
+            losses[-1] += float(loss)
         trainer.engine.step()
+    return losses
 
 
 def _order(names: Sequence[str], seed: int) -> Iterator[str]:
