@@ -36,7 +36,10 @@ class Questions(Record):
 
 
 class RoundFigures(Record):
-    """One round. Rewards are weighted sums; `unaugmented` ones are of the round's samples as they are."""
+    """One round. Rewards are weighted sums; `unaugmented` ones are of the round's samples as they are.
+
+    None stands for what is not finite or not defined.
+    """
 
     round: int
     prompts: int
@@ -49,9 +52,9 @@ class RoundFigures(Record):
     hinted: int
     noised: int
     kl: float | None  # of the last optimizer step, nats a token
-    rho_std: float  # of the last optimizer step, mean over groups
-    entropy: float
-    grad_norm: float  # mean over the round, before clipping
+    rho_std: float | None  # of the last optimizer step, mean over groups
+    entropy: float | None
+    grad_norm: float | None  # mean over the round's finite ones, before clipping
 
 
 class Evaluated(Record):

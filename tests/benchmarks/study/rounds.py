@@ -152,11 +152,15 @@ def _figures(
         all_equal_unaugmented=_rounded(before["frac_reward_zero_std"]),
         hinted=int(str(after["groups/hint"])),
         noised=int(str(after["groups/noise"])),
-        kl=None if last["kl"] is None else _rounded(last["kl"]),
-        rho_std=_rounded(last["rho_std"]),
-        entropy=_rounded(last["entropy"]),
-        grad_norm=_rounded(fmean(norms)) if norms else 0.0,
+        kl=_defined(last["kl"]),
+        rho_std=_defined(last["rho_std"]),
+        entropy=_defined(last["entropy"]),
+        grad_norm=_rounded(fmean(norms)) if norms else None,
     )
+
+
+def _defined(value: float | None) -> float | None:
+    return None if value is None else _rounded(value)
 
 
 def _rounded(value: Any) -> float:

@@ -137,6 +137,7 @@ def _begin(inputs: Inputs, settings: RunSettings, cores: multiprocessing.Queue[i
     from components.shared.processes import die_with_parent
 
     die_with_parent()
+    _write_to(inputs.store / "logs" / f"worker-{os.getpid()}.log")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     os.sched_setaffinity(0, {cores.get()})
     import torch
@@ -147,11 +148,21 @@ def _begin(inputs: Inputs, settings: RunSettings, cores: multiprocessing.Queue[i
     _place = Workplace(inputs, settings)
 
 
+def _write_to(log: Path) -> None:
+    """Send what libraries and runs print to a file: the terminal is the parent's."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+
+
 def _work(job: Job, plan: Plan) -> RunRecord:
     from tests.benchmarks.study.run import Run
 
     assert _place is not None
-    found = Run(_place, plan, job.arm, job.settings, tuning=job.tuning)(job.key)
+    found = Run(_place, plan, job.arm, job.settings, tuning=job.tuning)(
+        job.key, lambda said: print(f"{job.title}: {said}", flush=True)
+    )
     write(job.path, found)
     return found
 
@@ -176,7 +187,12 @@ def run_all(study: Study, only: set[str], processes: int, done: Callable[[Job, R
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
                     job = running.pop(future)
-                    done(job, future.result(), False)
+                    try:
+                        found = future.result()
+                    except Exception as error:
+                        logs = study.inputs.store / "logs"
+                        raise RuntimeError(f"{job.title} failed: {error!r}; what it printed is in {logs}") from error
+                    done(job, found, False)
                     if job.tuning and study.choose(job.arm):
                         for new in _undone(study.jobs(job.arm), done):
                             running[pool.submit(_work, new, study.plan)] = new

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import torch
+
 from components.ingest.moving_shapes.generate import MovingShapesSettings, plan
 from components.ingest.moving_shapes.questions import reasoning, response
 from components.shared.context import generator
@@ -30,15 +32,13 @@ def right_responses(data_seed: int) -> dict[str, str]:
 
 def fine_tune(
     trainer: Trainer, reader: DatasetReader, demonstrations: Mapping[str, str], steps: int, size: int
-) -> None:
+) -> list[float]:
     """`steps` optimizer steps of `size` demonstrations each, epoch after epoch in a seeded order.
 
     The loss is the mean over responses of minus the mean log-prob of a response's tokens, the end token included.
     Returns every step's.
     """
-    import torch
-
-    order, losses = _order(sorted(demonstrations), trainer.seed), []
+    order, losses = _order(sorted(demonstrations), trainer.seed), list[float]()
     for _ in range(steps):
         losses.append(0.0)
         chosen = [next(order) for _ in range(size)]
