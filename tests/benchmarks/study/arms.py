@@ -119,8 +119,8 @@ QUICK = Plan(
     "study-quick",
     arms=(BASE, SFT, GRPO_NAME, REG, REG_AUG),
     most_seeds=2,
-    responses=4_000,
-    tuning_responses=2_000,
+    responses=3_000,
+    tuning_responses=1_200,
     questions=60,
-    updates=72,
+    updates=36,
 )
