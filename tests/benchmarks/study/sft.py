@@ -51,7 +51,7 @@ def fine_tune(
             logprobs, _ = trainer.policy(packed.to(ALONE.device), features)
             loss = -masked_mean(logprobs, packed.tokens).sum() / size
             trainer.engine.backward(loss)
-            losses[-1] += float(loss)
+            losses[-1] += loss.item()
         trainer.engine.step()
     return losses
 
