@@ -49,8 +49,9 @@ def page(results: Results, plots: Sequence[str] = ()) -> str:
         "\n".join([*head, *_about(results)]),
         _main_job(results),
         _claims(results),
-        *(_comparison(results, table, "responses") for table in TITLES if len(results.arms(table)) > 1),
-        _comparison(results, "main", "updates") + "\n\n" + _comparison(results, "objectives", "updates", title=False),
+        *(_comparison(results, table, "responses") for table in TITLES),
+        _comparison(results, "main", "updates"),
+        _comparison(results, "objectives", "updates", title=False),
         _vanishing(results),
         _rates(results),
         _accounting(results),
@@ -126,6 +127,8 @@ def _claim(results: Results, claim: Claim, level: str) -> list[str]:
 
 def _comparison(results: Results, table: Table, at: At, title: bool = True) -> str:
     arms = [arm for arm in results.arms(table) if at == "responses" or arm.equal_updates]
+    if len(arms) < 2:
+        return ""
     against = ARMS[BASE if table in ("main", "objectives") else REG_AUG]
     other = results.runs.get(against.name)
     if table == "objectives" and other:

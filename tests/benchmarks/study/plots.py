@@ -26,10 +26,10 @@ CURVES: dict[str, tuple[str, Callable[[RoundFigures], float | None]]] = {
 
 def draw(runs: Runs, folder: Path) -> list[str]:
     """Write a file a curve of the main arms over sampled responses: mean over seeds, and the seeds' standard deviation."""
-    written = []
-    for name, (label, value) in CURVES.items():
+    arms, written = [name for name in _MAIN if runs.get(name)], list[str]()
+    for name, (label, value) in CURVES.items() if arms else ():
         figure, axes = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
-        for number, arm in enumerate(name for name in _MAIN if runs.get(name)):
+        for number, arm in enumerate(arms):
             grid, mean, deviation = curve([run.rounds for run in runs[arm]], value)
             axes.plot(grid, mean, marker=".", color=f"C{number}", label=ARMS[arm].label)
             axes.fill_between(grid, mean - deviation, mean + deviation, color=f"C{number}", alpha=0.15, linewidth=0)
