@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 OUTPUT ?= runs/laptop
 
-.PHONY: help setup run test lint tiny-model bench-learning clean
+.PHONY: help setup run test lint tiny-model bench-learning study study-quick clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -26,6 +26,12 @@ tiny-model: setup  ## Train the committed tiny Qwen2.5-VL again from scratch
 
 bench-learning: setup  ## Three seeds and a control of the laptop preset: does the model learn? (about 25 minutes)
 	@$(BIN)/python tests/benchmarks/learning.py --output runs/learning --jobs 2
+
+study: setup  ## The paper's comparison on Moving Shapes: tables, plots, page (2.5 hours on 2 cores; goes on where it was)
+	@$(BIN)/python -m tests.benchmarks.study
+
+study-quick: setup  ## The same with fewer arms, seeds, questions and responses (below 10 minutes on 2 cores)
+	@$(BIN)/python -m tests.benchmarks.study --quick
 
 clean:  ## Remove the environment and all runs
 	rm -rf .venv runs

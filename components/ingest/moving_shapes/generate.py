@@ -13,7 +13,7 @@ import numpy as np
 from rich.progress import track
 
 from components.ingest.moving_shapes.drawing import draw
-from components.ingest.moving_shapes.questions import ask
+from components.ingest.moving_shapes.questions import Question, ask
 from components.ingest.moving_shapes.scenes import DURATION, LookName, Scene, random_scene
 from components.shared.schemas import PROMOTION_SPLIT, TRAIN_SPLIT, TUNING_SPLIT, Sample
 from components.shared.settings import StepSettings, setting
@@ -65,7 +65,8 @@ class Video(NamedTuple):
     name: str  # the file's path inside the folder
     scene: Scene
     fps: int
-    samples: tuple[Sample, ...]
+    questions: tuple[Question, ...]
+    samples: tuple[Sample, ...]  # the questions' annotations, in their order
 
 
 def plan(settings: MovingShapesSettings) -> Iterator[Video]:
@@ -83,7 +84,7 @@ def plan(settings: MovingShapesSettings) -> Iterator[Video]:
             name = f"videos/{split}_{index:04d}.mp4"
             questions = ask(scene, settings.questions_per_video, rng, level.unseen_kinds)
             samples = (q.sample(f"{split}_{index:04d}_{i}", name, split) for i, q in enumerate(questions))
-            yield Video(name, scene, int(rng.choice(FRAME_RATES)), tuple(samples))
+            yield Video(name, scene, int(rng.choice(FRAME_RATES)), tuple(questions), tuple(samples))
 
 
 def write_video(path: Path, scene: Scene, fps: int) -> None:
