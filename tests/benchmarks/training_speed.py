@@ -75,10 +75,10 @@ FULL = Plan(
 )
 TINY = Plan(
     QUICK,
-    points=(Point(64, 8, 4), Point(32, 16, 2)),
+    points=(Point(64, 8, 4),),
     repetitions=2,
     check=Point(32, 8, 3),
-    sweep=(Point(32, 8, 2), Point(32, 16, 4)),
+    sweep=(Point(32, 8, 2),),
     sweep_layers=1,
     vocabularies=(256, 512),
 )
@@ -174,7 +174,8 @@ class Race:
 
 def hardware() -> str:
     """This machine, in words."""
-    names = [line.partition(":")[2].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     memory = psutil.virtual_memory().total / report.GIB
     cores = len(os.sched_getaffinity(0))
     return f"{cores} cores of {names[0] if names else platform.machine()}, {memory:.0f} GiB memory, no GPU used"
