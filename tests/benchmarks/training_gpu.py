@@ -167,7 +167,8 @@ def table(content: dict[str, Any]) -> str:
         f"{content['date']}, {content['hardware']}, `{content['command']}`; {content['engines']}.",
         f"MFU by {content['peak_tflops'] or 'an unknown number of'} dense bf16 TFLOP/s.",
         "",
-        "| model | prompt/response/G | step, s | of it AdamW | tokens/s | response tokens/s | MFU | peak, GiB | scoring, s | its MFU |",
+        "| model | prompt/response/G | step, s | of it AdamW | tokens/s | response tokens/s | MFU | peak, GiB"
+        " | scoring, s | its MFU |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for entry in content["measured"]:

@@ -18,7 +18,7 @@ class MasterAdamW:
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float = 1e-6) -> None:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self.masters = [parameter.detach().float().clone() for parameter in self.parameters]
+        self.masters = [parameter.detach().to(torch.float32, copy=True) for parameter in self.parameters]
         self.optimizers = [torch.optim.AdamW([master], lr=lr, fused=master.is_cuda) for master in self.masters]
 
     @torch.no_grad()

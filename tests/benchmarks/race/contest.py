@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,8 +55,9 @@ class Worker:
     def step(self) -> dict[str, Any] | None:
         """Make one step with the memory that is left on the machine; None if that was not enough."""
         assert self.process.stdin
-        self.process.stdin.write(f"{psutil.virtual_memory().available - RESERVE}\n")
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):  # it was killed meanwhile: its exit code says so
+            self.process.stdin.write(f"{psutil.virtual_memory().available - RESERVE}\n")
+            self.process.stdin.flush()
         return self._answer()
 
     def close(self) -> None:
