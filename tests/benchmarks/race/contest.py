@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import psutil
 
 from components.shared.processes import log_tail
@@ -129,13 +130,9 @@ def check_equal(answers: dict[str, dict[str, Any]], point: Point) -> None:
     """Raise ArithmeticError unless all have the first one's log-probs, and its gradient's norm, up to the tolerance."""
     (first, expected), *others = list(answers.items()) or [("", {})]
     for name, answer in others:
-        apart = max(
-            abs(one - other)
-            for mine, theirs in zip(answer["logprobs"], expected["logprobs"], strict=True)
-            for one, other in zip(mine, theirs, strict=True)
-        )
+        apart = float(np.abs(np.subtract(answer["logprobs"], expected["logprobs"])).max())
         norm = abs(answer["gradient_norm"] / expected["gradient_norm"] - 1)
-        if not max(apart, norm) <= TOLERANCE:
+        if not (apart <= TOLERANCE and norm <= TOLERANCE):  # so that NaN differs
             raise ArithmeticError(
                 f"{point.name}: {name} and {first} do not do the same: log-probs differ by {apart:.3g}, gradient norms"
                 f" by {norm:.3g} of each other"

@@ -16,6 +16,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,7 +44,7 @@ def difference(one: tuple[Tensor, dict[str, Tensor]], other: tuple[Tensor, dict[
         float((one[1][name] - gradient).norm() / gradient.norm().clamp(min=1e-12))
         for name, gradient in other[1].items()
     ]
-    return {"logprob": float((one[0] - other[0]).abs().max()), "gradient": max(gradients)}
+    return {"logprob": float((one[0] - other[0]).abs().max()), "gradient": float(np.max(gradients))}
 
 
 def differences(shape: ModelShape, point: Point, *, trl: bool) -> dict[str, dict[str, float]]:
