@@ -1,10 +1,10 @@
-"""The operations that speed is judged by, against calculations by hand, the real mask, and published sizes."""
+"""The operations that speed is judged by, against calculations by hand, the mask's rule, and published sizes."""
 
 from __future__ import annotations
 
 import pytest
 
-from components.training.packing import attention_mask, batch, pack
+from components.training.packing import batch, pack
 from tests.benchmarks.race import flops
 from tests.benchmarks.race.groups import made_group
 from tests.benchmarks.race.models import vision_language_model
@@ -51,11 +51,13 @@ def test_operations_are_those_counted_by_hand() -> None:
     assert flops.optimizer_step(SMALL) == 15 * 316
 
 
-def test_packed_pairs_are_those_that_the_trainers_mask_lets_see_each_other() -> None:
+def test_packed_work_is_that_of_the_packed_sequence_under_the_masks_rule() -> None:
     point = Point(prompt=48, response=7, generations=5)
     group = made_group(QUICK, point)
     packed = batch([pack(group.prompt, group.responses.tolist())])  # type: ignore[arg-type]
     work = flops.packed_work(point)
     assert packed.input_ids.numel() == work.tokens
-    assert int(attention_mask(packed.segments).sum()) == work.pairs
     assert len(packed.targets) == work.scored
+    part = [0] * 48 + [1 + index // 6 for index in range(5 * 6)]  # 0 is the prompt
+    sees = [(q, k) for q in range(work.tokens) for k in range(q + 1) if part[k] in (0, part[q])]
+    assert len(sees) == work.pairs
