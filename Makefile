@@ -2,8 +2,10 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 OUTPUT ?= runs/laptop
+ARGS ?=
+PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
 
-.PHONY: help setup run test lint tiny-model bench-learning study study-quick clean
+.PHONY: help setup run test lint tiny-model bench-learning study study-quick bench-training bench-gpu clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -32,6 +34,13 @@ study: setup  ## The paper's comparison on Moving Shapes: tables, plots, page (2
 
 study-quick: setup  ## The same with fewer arms, seeds, questions and responses (below 10 minutes on 2 cores)
 	@$(BIN)/python -m tests.benchmarks.study --quick
+
+bench-training: setup  ## Packed training against one row a response and TRL, on this CPU (up to 40 minutes; ARGS=--quick)
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet -c docker/constraints.txt -e ".[bench]"
+	@$(BIN)/python -m tests.benchmarks.training_speed $(ARGS)
+
+bench-gpu:  ## Packed training of Qwen2.5-VL-3B and 7B shapes on one GPU (up to 8 minutes; any Python with torch, transformers)
+	@$(PYTHON) -m tests.benchmarks.training_gpu $(ARGS)
 
 clean:  ## Remove the environment and all runs
 	rm -rf .venv runs

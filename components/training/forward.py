@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from components.shared.policy_inputs import PromptInputs
 from components.training.packing import PackedBatch, attention_mask, scatter
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+    from components.shared.policy_inputs import PromptInputs
 
 
 class Float32Head(nn.Linear):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from components.training.kl import group_kl, token_kl
 from components.training.objectives import OBJECTIVES
 from components.training.objectives.inputs import LossInputs
-from components.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from components.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True, eq=False)

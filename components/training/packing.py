@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from components.shared.policy_inputs import PromptInputs
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+    from components.shared.policy_inputs import PromptInputs
 
 PROMPT, PADDING = 0, -1  # segments; response i has segment i + 1
 

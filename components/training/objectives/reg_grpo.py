@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from components.training.advantages import masked_mean, normalised
 from components.training.objectives.inputs import LossInputs, log_ratios
-from components.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from components.training.settings import TrainingSettings
 
 
 def reg_grpo(inputs: LossInputs, settings: TrainingSettings) -> Float[Tensor, " groups"]:
