@@ -110,16 +110,16 @@ def _scalar(text: str) -> Any:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `over` laid upon it, section by section; dotted names in `over` are expanded first."""
+    """`base` with `over` laid upon it, section by section; names `section.field` in `over` are expanded first.
+
+    A field's value is replaced whole, also where it is a mapping itself.
+    """
     merged = dict(base)
     for name, value in over.items():
-        head, _, tail = name.partition(".")
-        if tail:
-            value = {tail: value}
-        if isinstance(value, Mapping):
-            merged[head] = merge(merged.get(head) or {}, value)
-        else:
-            merged[head] = value
+        section, _, field = name.partition(".")
+        if field:
+            value = {field: value}
+        merged[section] = {**(merged.get(section) or {}), **value} if isinstance(value, Mapping) else value
     return merged
 
 

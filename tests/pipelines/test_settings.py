@@ -65,3 +65,10 @@ def test_wrong_settings_name_the_field_and_what_is_allowed(layer: dict[str, obje
 def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(SettingsError, match="laptop"):
         load_preset("desktop")
+
+
+def test_weights_name_their_rewards_also_ones_own_with_dots() -> None:
+    over = {"rewards": {"reward_funcs": ["accuracy", "pkg.own:mine"], "reward_weights": {"pkg.own:mine": 2}}}
+    assert build_settings(load_preset("laptop"), over).rewards.reward_weights == {"pkg.own:mine": 2.0}
+    one = parse_assignments(["rewards.reward_weights={accuracy: 3}"])
+    assert build_settings(load_preset("laptop"), one).rewards.reward_weights == {"accuracy": 3.0}
