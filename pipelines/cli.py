@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from pipelines.score_cli import app as score_app
 from pipelines.settings import RunSettings, SettingsError, build_settings, load_preset, parse_assignments, preset_names
 from pipelines.settings import parse_overrides as parse_yaml
 
@@ -19,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(score_app)
 console = Console()
 errors = Console(stderr=True)
 

@@ -16,6 +16,9 @@ Row = Mapping[str, Any]  # one row of a benchmark's own annotation files
 Messages = list[dict[str, str]]  # of a chat with a judge
 
 
+MAIN_FIGURE = "accuracy"  # what `Scored.score` is called in results
+
+
 class BenchmarkError(ValueError):
     """A benchmark's data, a response file or a choice cannot be used. The message names file, field and remedy."""
 
@@ -98,7 +101,7 @@ class Benchmark:
 
     name: str
     title: str
-    figures: tuple[str, ...]  # names of the main figure and of those in `Scored.figures`
+    figures: tuple[str, ...]  # MAIN_FIGURE, then names of `Scored.figures`
     groupings: tuple[str, ...]  # keys of `Sample.metadata`
     size: int  # items of the official set
     annotations: tuple[str, ...]  # glob patterns of the files that must be there, each matching at least one
