@@ -12,6 +12,8 @@ from rich.table import Table
 from components.evaluation.benchmarks import Benchmark
 from components.evaluation.benchmarks.paper import own_row, paper_tables
 
+_GROUP_FIGURES = 2  # more do not fit beside one another
+
 
 def print_result(benchmark: Benchmark, result: Mapping[str, Any], console: Console) -> None:
     """The headline, what it was made under, a table of all figures by group, and the paired differences if there are any."""
@@ -29,6 +31,8 @@ def print_result(benchmark: Benchmark, result: Mapping[str, Any], console: Conso
         )
     console.print(_counted(counts), highlight=False)
     console.print(_figures(benchmark, result))
+    if len(benchmark.figures) > _GROUP_FIGURES:
+        console.print(_all_figures(result))
     if "comparison" in result:
         console.print(_comparison(result["comparison"]))
 
@@ -47,28 +51,39 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 
 def _figures(benchmark: Benchmark, result: Mapping[str, Any]) -> Table:
-    incomplete = result["counts"]["unscored"] > 0
+    """Group by group, the first two figures; `_all_figures` has the others."""
+    incomplete, names = result["counts"]["unscored"] > 0, benchmark.figures[:_GROUP_FIGURES]
     table = Table(pad_edge=False)
-    columns = ["", "items", *(f"{name} [{result['confidence']:.0%}]" for name in benchmark.figures)]
+    columns = ["", "items", *(f"{name} [{result['confidence']:.0%}]" for name in names)]
     columns += ["over all expected"] if incomplete else []
     for name in [*columns, "parse failures", "missing"]:
         table.add_column(escape(name), overflow="fold")
-    table.add_row(*_cells("all", result["overall"], incomplete), end_section=True)
+    table.add_row(*_cells("all", result["overall"], names, incomplete), end_section=True)
     for grouping, found in result["groupings"].items():
         for group, row in found["groups"].items():
-            table.add_row(*_cells(group, row, incomplete))
+            table.add_row(*_cells(group, row, names, incomplete))
         if found["groups"]:
-            means = [escape(_interval(found["macro"][name])) for name in benchmark.figures]
+            means = [escape(_interval(found["macro"][name])) for name in names]
             table.add_row(f"[bold]mean over {escape(grouping)}[/bold]", "", *means, end_section=True)
     return table
 
 
-def _cells(name: str, row: Mapping[str, Any], incomplete: bool) -> list[str]:
-    counts, figures = row["counts"], list(row["figures"].values())
+def _cells(group: str, row: Mapping[str, Any], names: Sequence[str], incomplete: bool) -> list[str]:
+    counts, figures = row["counts"], [row["figures"][name] for name in names]
     items = str(counts["scored"]) if not incomplete else f"{counts['scored']} / {counts['expected']}"
-    cells = [escape(name), items, *(escape(_interval(figure)) for figure in figures)]
+    cells = [escape(group), items, *(escape(_interval(figure)) for figure in figures)]
     cells += [_percent(figures[0]["over_expected"])] if incomplete else []
     return [*cells, str(counts["parse_failures"]), str(counts["unscored"])]
+
+
+def _all_figures(result: Mapping[str, Any]) -> Table:
+    table = Table(pad_edge=False)
+    for name in ("figure", "value", "items"):
+        table.add_column(name)
+    for name, figure in result["overall"]["figures"].items():
+        if figure["items"]:
+            table.add_row(name, escape(_interval(figure)), str(figure["items"]))
+    return table
 
 
 def _comparison(comparison: Mapping[str, Any]) -> Table:

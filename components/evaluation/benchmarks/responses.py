@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluation.benchmarks.contracts import Benchmark, BenchmarkError
+from components.evaluation.benchmarks.rows import read_text
 from components.shared.schemas import Record, Sample
+
+_UNUSABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError)  # of a row that is not as its publishers' are
 
 
 class Response(Record):
@@ -37,11 +40,9 @@ def read_answers(benchmark: Benchmark, file: Path, copy: Path | None) -> Answers
     `response` of null mark a failure. Lines of lmms-eval's `*_samples_*.jsonl` carry `doc` and `filtered_resps`. Raises
     BenchmarkError, naming file and line, for what is neither, for an id twice, and for an id that the copy lacks.
     """
-    if not file.is_file():
-        raise BenchmarkError(f"{file}: there is no such file")
     responses: dict[str, Response] = {}
     held: list[Sample] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
         if not line.strip():
             continue
         response, sample = _line(benchmark, file, number, line, copy is None)
@@ -51,7 +52,7 @@ def read_answers(benchmark: Benchmark, file: Path, copy: Path | None) -> Answers
         held += [sample] if sample else []
     if copy is None:
         return Answers(tuple(held), responses, complete_set=False)
-    samples = tuple(benchmark.sample(row) for row in benchmark.rows(copy))
+    samples = read_copy(benchmark, copy)
     if unknown := [name for name in responses if name not in {sample.id for sample in samples}]:
         raise BenchmarkError(
             f"{file}: {len(unknown)} ids are none of {benchmark.name} in {copy}, such as {unknown[:3]}; its ids look like "
@@ -89,7 +90,7 @@ def _sample(benchmark: Benchmark, file: Path, where: str, row: dict[str, Any]) -
         return benchmark.sample({**{k: v for k, v in defaults.items() if v is not None}, **row["doc"]})
     except BenchmarkError as error:
         raise BenchmarkError(f"{where}: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _UNUSABLE as error:
         raise BenchmarkError(f"{where}: doc is no row of {benchmark.name}: {type(error).__name__}: {error}") from None
 
 
@@ -103,6 +104,19 @@ def _logged_text(row: dict[str, Any], where: str) -> str | None:
     return found
 
 
+def read_copy(benchmark: Benchmark, copy: Path) -> tuple[Sample, ...]:
+    """Every item of a copy. Raises BenchmarkError, naming the row, if one cannot be used."""
+    samples = []
+    for number, row in enumerate(benchmark.rows(copy), start=1):
+        try:
+            samples.append(benchmark.sample(row))
+        except BenchmarkError:
+            raise
+        except _UNUSABLE as error:
+            raise BenchmarkError(f"{copy}: row {number} of {benchmark.name}: {type(error).__name__}: {error}") from None
+    return tuple(samples)
+
+
 def missing_media(benchmark: Benchmark, copy: Path) -> tuple[list[str], list[str], int]:
     """What a copy lacks: annotation files (as patterns), and videos and images of its rows; and its number of rows.
 
@@ -110,6 +124,6 @@ def missing_media(benchmark: Benchmark, copy: Path) -> tuple[list[str], list[str
     """
     if lacking := [pattern for pattern in benchmark.annotations if not any(copy.glob(pattern))]:
         return lacking, [], 0
-    samples = [benchmark.sample(row) for row in benchmark.rows(copy)]
+    samples = read_copy(benchmark, copy)
     media = dict.fromkeys(path for sample in samples for path in (sample.video, sample.image) if path)
     return [], [path for path in media if not (copy / path).exists()], len(samples)

@@ -12,12 +12,18 @@ from components.evaluation.benchmarks.contracts import BenchmarkError, Row
 from components.shared.prompts import option_letter
 
 
+def read_text(path: Path) -> str:
+    """A file's text. Raises BenchmarkError, naming the file, if it is not there."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BenchmarkError(f"{path}: there is no such file; `--check` lists what is missing of the copy") from None
+
+
 def read_json(path: Path) -> Any:
     """A JSON file's content. Raises BenchmarkError, naming the file, if it is not there or no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BenchmarkError(f"{path}: there is no such file; `--check` lists what is missing of the copy") from None
+        return json.loads(read_text(path))
     except ValueError as error:
         raise BenchmarkError(f"{path}: not valid JSON ({error}); fetch it again") from None
 
@@ -25,7 +31,7 @@ def read_json(path: Path) -> Any:
 def read_table(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a JSON list, JSONL, CSV or Parquet file."""
     if path.suffix == ".jsonl":
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(read_text(path).split("\n"), start=1):
             if line.strip():
                 try:
                     yield json.loads(line)
