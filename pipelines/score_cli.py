@@ -17,7 +17,8 @@ from pipelines.run_folder import RunRefused
 app = typer.Typer()
 console = Console()
 
-_BENCHMARKS, _FALLBACKS = ", ".join(BENCHMARKS), "whole_response, option_text"
+_BENCHMARKS = ", ".join(BENCHMARKS)
+_FALLBACKS: dict[str, Fallback] = {"whole_response": "whole_response", "option_text": "option_text"}
 
 
 @app.command()
@@ -36,7 +37,9 @@ def score(
         bool, typer.Option("--allow-missing", help="Aggregate although items lack a score.")
     ] = False,
     unwrap: Annotated[bool, typer.Option("--unwrap", help="Hand the protocol only what stands in <answer>.")] = False,
-    fallback: Annotated[list[str] | None, typer.Option(help=f"What strict may read besides: {_FALLBACKS}.")] = None,
+    fallback: Annotated[
+        list[str] | None, typer.Option(help=f"What strict may read besides: {', '.join(_FALLBACKS)}.")
+    ] = None,
     judge_url: Annotated[
         str, typer.Option(help="OpenAI-compatible endpoint of a judge; the key: OPENAI_API_KEY.")
     ] = "",
@@ -128,9 +131,9 @@ def score_file(
 
 
 def _fallback(name: str) -> Fallback:
-    if name == "whole_response" or name == "option_text":
-        return name
-    raise BenchmarkError(f"--fallback {name}: there is none of that name; there are {_FALLBACKS}")
+    if name not in _FALLBACKS:
+        raise BenchmarkError(f"--fallback {name}: there is none of that name; there are {', '.join(_FALLBACKS)}")
+    return _FALLBACKS[name]
 
 
 def _check(benchmark: str, data: Path | None) -> None:

@@ -15,6 +15,7 @@ import pytest
 from components.evaluation.benchmarks import BENCHMARKS, Scored, find_benchmark
 from components.evaluation.benchmarks.scoring import score_response
 from components.shared.schemas import Sample
+from tests.evaluation.differences import README, readme_with, table
 
 CASES = Path(__file__).with_name("cases")
 
@@ -60,3 +61,7 @@ def test_strict_never_earns_from_a_response_that_it_could_not_read(name: str) ->
         if scored.failure and name != "next_gqa":  # there it may be the interval alone that could not be read
             assert not scored.score
         assert isinstance(scored, Scored) and isinstance(benchmark.sample(case["doc"]), Sample)
+
+
+def test_the_readmes_table_of_differences_is_what_the_cases_give() -> None:
+    assert README.read_text() == readme_with(table()), "run: python tests/evaluation/differences.py"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from typing import Protocol as Interface
 
 from components.shared.rewards.answers import Fallback
@@ -127,4 +127,5 @@ def _loosened(protocol: Scoring, fallbacks: tuple[Fallback, ...]) -> Scoring:
         return protocol
     if protocol.fallbacks is None:
         raise BenchmarkError(f"--fallback: fall-backs loosen the strict parser only, not protocol {protocol.name}")
-    return replace(protocol, score=partial(protocol.score, fallbacks=fallbacks), fallbacks=fallbacks)
+    strict = cast(StrictScorer, protocol.score)
+    return replace(protocol, score=partial(strict, fallbacks=fallbacks), fallbacks=fallbacks)

@@ -67,7 +67,7 @@ def sample(row: Row) -> Sample:
     answer: str = field(row, "answer", NAME)
     letter = answer.strip("()") if re.fullmatch(r"\([A-E]\)", answer) else option_letter(options.index(answer))
     spans = [(float(start), float(end)) for start, end in field(row, "glue", NAME)]
-    kind = {"TP": "TN"}.get(row["type"], row["type"])  # as the original groups them
+    kind = {"TP": "TN"}.get(row["type"], str(row["type"]))  # as the original groups them
     return Sample(
         id=name,
         video=f"videos/{field(row, 'video', NAME)}",

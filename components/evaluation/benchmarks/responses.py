@@ -80,8 +80,8 @@ def _line(benchmark: Benchmark, file: Path, number: int, line: str, needs_row: b
     if row.get("error"):
         text = None
     name = sample.id if sample else str(row["id"])
-    error = str(row.get("error") or ("" if text is not None else "no text"))
-    return Response(id=name, text=text, error=error, judge_reply=row.get("judge_reply")), sample
+    problem = str(row.get("error") or ("" if text is not None else "no text"))
+    return Response(id=name, text=text, error=problem, judge_reply=row.get("judge_reply")), sample
 
 
 def _sample(benchmark: Benchmark, file: Path, where: str, row: dict[str, Any]) -> Sample:

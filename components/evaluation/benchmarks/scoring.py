@@ -7,10 +7,11 @@ from collections.abc import Callable
 from components.evaluation.benchmarks.contracts import BenchmarkError, Scored, Scoring
 from components.evaluation.benchmarks.responses import Answers
 from components.evaluation.benchmarks.summary import Item
-from components.shared.rewards.answers import find_answer
+from components.shared.rewards.answers import Fallback, find_answer
 from components.shared.schemas import Sample
 
 JUDGE_FAILED = "the judge gave no judgement"
+_UNWRAPPED: tuple[Fallback, ...] = ("whole_response",)
 AskJudge = Callable[[Scoring, Sample, str], str]
 
 
@@ -47,7 +48,7 @@ def _item(scoring: Scoring, answers: Answers, sample: Sample, unwrap: bool, judg
     response = answers.responses.get(sample.id)
     if response is None or response.text is None:
         return Item(sample, None, "missing" if response is None else "error")
-    text = (find_answer(response.text, ("whole_response",)) or "") if unwrap else response.text
+    text = (find_answer(response.text, _UNWRAPPED) or "") if unwrap else response.text
     reply = response.judge_reply
     if reply is None and judge is not None and scoring.score(sample, text).needs_judge:
         reply = judge(scoring, sample, text)

@@ -11,7 +11,7 @@ from components.evaluation.benchmarks.contracts import Benchmark, BenchmarkError
 from components.evaluation.benchmarks.rows import bare_options, field, first_file, lettered, read_table
 from components.evaluation.benchmarks.strict import strict_protocol
 from components.shared.rewards.answers import read_number
-from components.shared.schemas import Sample
+from components.shared.schemas import Sample, Task
 
 NAME = "video_mmmu"
 TRACKS = ("Perception", "Comprehension", "Adaptation")
@@ -65,7 +65,7 @@ def sample(row: Row) -> Sample:
         str(field(row, "answer", NAME)),
     )
     options = bare_options(raw) if kind in ("multiple-choice", "perception") else ()
-    open_task = "free_form" if read_number(answer) is None else "numerical"
+    open_task: Task = "free_form" if read_number(answer) is None else "numerical"
     return Sample(
         id=f"{track}/{name}" if track else name,
         video=f"{folder}/{name}.mp4",
