@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from pipelines.overrides import parse_assignments, read_overrides
+from pipelines.score_cli import app as score_app
 from pipelines.settings import RunSettings, SettingsError, build_settings, load_preset, preset_names
 from pipelines.single_step import STEPS, parse_inputs, run_step
 
@@ -23,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(score_app)
 console = Console()
 errors = Console(stderr=True)
 PLAIN: dict[str, Any] = {

@@ -82,17 +82,16 @@ def load_preset(name: str) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `over` laid upon it, section by section; dotted names in `over` are expanded first."""
+    """`base` with `over` laid upon it, section by section; names `section.field` in `over` are expanded first.
+
+    A field's value is replaced whole, also where it is a mapping itself.
+    """
     merged = dict(base)
     for name, value in over.items():
-        head, _, tail = name.partition(".")
-        if tail:
-            value = {tail: value}
-        if isinstance(value, Mapping):
-            below = merged.get(head)
-            merged[head] = merge(below if isinstance(below, Mapping) else {}, value)
-        else:
-            merged[head] = value
+        section, _, field = name.partition(".")
+        if field:
+            value = {field: value}
+        merged[section] = {**(merged.get(section) or {}), **value} if isinstance(value, Mapping) else value
     return merged
 
 

@@ -123,11 +123,6 @@ def test_a_list_may_be_given_as_one_value_or_with_commas(assignment: str, levels
     assert build_settings(layer).evaluation.levels == levels
 
 
-def test_numbers_in_a_list_too() -> None:
-    layer = parse_assignments(["rewards.reward_weights=1,2"])
-    assert build_settings(layer).rewards.reward_weights == (1.0, 2.0)
-
-
 def test_every_setting_says_what_it_allows() -> None:
     assert all(allowed_values(info) for _, info in fields())
 
@@ -135,3 +130,10 @@ def test_every_setting_says_what_it_allows() -> None:
 def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(SettingsError, match="laptop"):
         load_preset("desktop")
+
+
+def test_weights_name_their_rewards_also_ones_own_with_dots() -> None:
+    over = {"rewards": {"reward_funcs": ["accuracy", "pkg.own:mine"], "reward_weights": {"pkg.own:mine": 2}}}
+    assert build_settings(load_preset("laptop"), over).rewards.reward_weights == {"pkg.own:mine": 2.0}
+    one = parse_assignments(["rewards.reward_weights={accuracy: 3}"])
+    assert build_settings(load_preset("laptop"), one).rewards.reward_weights == {"accuracy": 3.0}

@@ -286,7 +286,7 @@ def arguments(dataset, scores, reports, context) -> dict[str, Any]:
         "settings": {
             "pipeline": {"rounds": 3, "fuse_sampling": True, "seed": 7},
             "training": {"objective": "reg_grpo", "learning_rate": 1e-4, "beta": 0.1, "std_floor": 1.0},
-            "rewards": {"reward_funcs": ["format", "accuracy"], "reward_weights": [1.0, 1.0]},
+            "rewards": {"reward_funcs": ["format", "accuracy"], "reward_weights": {}},
         },
         "context": context,
     }

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from components.shared.rewards import RewardError, RewardSettings, check_rewards, max_reward, reward_versions, score
 from components.shared.rewards.accuracy import accuracy_reward
-from components.shared.rewards.answers import answer_in_words, read_letter, read_number, read_spans
+from components.shared.rewards.answers import answer_in_words, read_letter, read_number, read_spans, words
 from components.shared.rewards.format import format_reward
 from components.shared.rewards.iou import interval_iou, iou_reward
+from components.shared.rewards.similarity import rouge_l, rouge_n, word_error_rate
 from components.shared.schemas import Sample
 
 
@@ -83,12 +84,92 @@ def test_regression_is_one_minus_the_relative_error() -> None:
     assert accuracy_reward(make("regression", "0"), said("0.1")) == 0.0
 
 
-def test_texts_are_compared_after_normalising() -> None:
-    assert accuracy_reward(make("ocr", "EXIT 9"), said("exit  9")) == 1.0
-    assert accuracy_reward(make("ocr", "EXIT 9"), said("exit, 9")) == 0.0
-    assert accuracy_reward(make("free_form", "The red car."), said("a red  CAR")) == 1.0
-    assert accuracy_reward(make("free_form", "red car"), said("car")) == 0.0
-    assert accuracy_reward(make("free_form", "..."), said("?")) == 0.0  # nothing is left of either
+@pytest.mark.parametrize(
+    ("truth", "answer", "expected"),
+    [
+        ("EXIT 9", "exit  9", 1), ("EXIT 9", "EXIT 8", 1 / 2), ("EXIT 9", "EXIT", 1 / 2), ("EXIT", "EXIT 9", 0),
+        ("a b c d", "a c d e", 1 - 2 / 4), ("EXIT 9", "exit, 9", 1 / 2), ("a", "b c d", 0), ("no entry today", "today", 1 / 3),
+    ],
+)  # fmt: skip
+def test_a_transcription_earns_one_minus_its_word_error_rate(truth: str, answer: str, expected: float) -> None:
+    # "a b c d" to "a c d e": b deleted, e inserted, 2 of 4. "a" to "b c d": 3 errors on 1 word, floored at 0
+    assert accuracy_reward(make("ocr", truth), said(answer)) == pytest.approx(expected)
+
+
+def test_word_error_rate_is_not_bounded_and_needs_a_reference() -> None:
+    assert word_error_rate(["a"], ["b", "c", "d"]) == 3.0
+    with pytest.raises(ValueError, match="no words"):
+        word_error_rate([], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("truth", "answer", "expected"),
+    [
+        ("The red car.", "the RED car", 1.0),
+        ("dog", "Dog!", 1.0),  # one word: there are no pairs to share
+        ("red car", "car", 2 / 3),  # ROUGE-1 = ROUGE-L = 2 * 1 / (2 + 1), no pairs in "car"
+        ("red car", "car red", (1 + 1 / 2 + 0) / 3),  # all words, a common subsequence of one, no pair
+        ("the cat sat on the mat", "the cat lay on the mat", (5 / 6 + 3 / 5 + 5 / 6) / 3),
+        ("red", "red red red", 1 / 2),  # 2 * 1 / (1 + 3): a repeated word is shared once
+        ("red car", "blue bus", 0.0),
+        ("...", "?", 0.0),  # no words on either side
+    ],
+)
+def test_a_free_answer_earns_its_mean_rouge(truth: str, answer: str, expected: float) -> None:
+    assert accuracy_reward(make("free_form", truth), said(answer)) == pytest.approx(expected)
+
+
+# rouge-score 0.1.2, RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=False).score(first, second), fmeasure
+ROUGE_SCORE = [
+    ("the cat sat on the mat", "the cat lay on the mat", 0.833333333333, 0.6, 0.833333333333),
+    ("A man is dunking a basketball.", "a man dunks the ball", 0.363636363636, 0.222222222222, 0.363636363636),
+    ("one two three four five", "five four three two one", 1.0, 0.0, 0.2),
+    ("red", "red red red", 0.5, 0.0, 0.5),
+    ("He pours water, then milk, into the bowl", "milk then water is poured into a bowl", 0.625, 0.0, 0.375),
+    ("3 apples", "three apples", 0.5, 0.0, 0.5),
+]
+
+
+@pytest.mark.parametrize(("truth", "answer", "one", "two", "longest"), ROUGE_SCORE)
+def test_rouge_is_that_of_the_reference_package(
+    truth: str, answer: str, one: float, two: float, longest: float
+) -> None:
+    expected, given = words(truth), words(answer)
+    assert rouge_n(expected, given, 1) == pytest.approx(one)
+    assert rouge_n(expected, given, 2) == pytest.approx(two)
+    assert rouge_l(expected, given) == pytest.approx(longest)
+
+
+# jiwer 4.0.0, jiwer.wer(first, second)
+JIWER = [
+    ("no entry today", "today", 0.666666666667),
+    ("EXIT 9", "EXIT 8 now", 1.0),
+    ("a b c d", "a c d e", 0.5),
+    ("Speed limit 50 km", "speed limit 50 km/h", 0.5),
+    ("one", "one one one one", 3.0),
+]
+
+
+@pytest.mark.parametrize(("truth", "answer", "rate"), JIWER)
+def test_word_error_rate_is_that_of_the_reference_package(truth: str, answer: str, rate: float) -> None:
+    assert word_error_rate(truth.split(), answer.split()) == pytest.approx(rate)
+
+
+def test_fall_backs_read_what_the_strict_parser_does_not_and_only_by_name() -> None:
+    bare, thought = "B", "<think>A or B?</think> B"
+    assert score(CHOICE, bare, ("accuracy",))[1] == score(CHOICE, thought, ("accuracy",))[1] == 0.0
+    for text in (bare, thought):
+        assert score(CHOICE, text, ("accuracy",), fallbacks=("whole_response",))[1] == 1.0
+    assert score(CHOICE, said("a green square"), ("accuracy",), fallbacks=("option_text",))[1] == 1.0
+    assert score(CHOICE, "a green square", ("accuracy",), fallbacks=("option_text",))[1] == 0.0
+    assert score(CHOICE, said("green"), ("accuracy",), fallbacks=("option_text",))[1] == 0.0
+    assert score(CHOICE, "B" + said("A"), ("accuracy",), fallbacks=("whole_response",))[1] == 0.0  # a block is there
+    assert score(CHOICE, bare, ("format",), fallbacks=("whole_response",))[1] == 0.0
+    twins = make("multiple_choice", "A", options=("red", "Red."))
+    assert score(twins, said("red"), ("accuracy",), fallbacks=("option_text",))[1] == 0.0  # names both
+    assert RewardSettings(answer_fallbacks=("whole_response",)).answer_fallbacks == ("whole_response",)
+    with pytest.raises(ValueError, match="answer_fallbacks"):
+        RewardSettings.model_validate({"answer_fallbacks": ["first_letter"]})
 
 
 def test_format_is_the_whole_response() -> None:
@@ -182,8 +263,8 @@ def test_accuracy_of_temporal_grounding_is_the_iou() -> None:
 def test_the_reward_is_the_weighted_sum_of_what_applies() -> None:
     names = ("format", "accuracy", "iou")
     assert score(CHOICE, said("B"), names) == ({"format": 1.0, "accuracy": 1.0}, 2.0)
-    assert score(CHOICE, said("B"), names, (0.5, 2.0, 1.0)) == ({"format": 1.0, "accuracy": 1.0}, 2.5)
-    assert max_reward(CHOICE, names, (0.5, 2.0, 1.0)) == 2.5
+    assert score(CHOICE, said("B"), names, {"format": 0.5, "accuracy": 2.0}) == ({"format": 1.0, "accuracy": 1.0}, 2.5)
+    assert max_reward(CHOICE, names, {"format": 0.5, "accuracy": 2.0}) == 2.5
     rewards, total = score(GROUNDED, said("A") + "<glue>2 to 4</glue>", names)
     assert rewards == {"format": 1.0, "accuracy": 0.0, "iou": 0.5} and total == 1.5
     assert max_reward(GROUNDED, names) == 3.0
@@ -249,10 +330,10 @@ def test_a_value_that_is_no_reward_is_an_error_that_names_it(own_rewards, name: 
         ({"reward_funcs": ["acuracy"]}, "'acuracy' is neither one of accuracy, format, iou nor a path"),
         ({"reward_funcs": ["format", "format"]}, "appears twice"),
         ({"reward_funcs": []}, "at least 1"),
-        ({"reward_weights": [1.0]}, "1 weights for 2 rewards"),
-        ({"reward_weights": [1.0, -1.0]}, "not negative"),
-        ({"reward_weights": [1.0, math.nan]}, "finite"),
-        ({"reward_weights": [0.0, 0.0]}, "above 0"),
+        ({"reward_weights": {"iou": 1.0}}, r"\['iou'\] are not among"),
+        ({"reward_weights": {"accuracy": -1.0}}, "not negative"),
+        ({"reward_weights": {"accuracy": math.nan}}, "finite"),
+        ({"reward_weights": {"format": 0.0, "accuracy": 0.0}}, "above 0"),
     ],
 )
 def test_wrong_reward_settings_are_refused(fields: dict[str, object], message: str) -> None:

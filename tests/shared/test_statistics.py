@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from components.shared.statistics import Ratio, bootstrap_difference, bootstrap_ratio
+from components.shared.statistics import (
+    Ratio,
+    bootstrap_difference,
+    bootstrap_mix,
+    bootstrap_ratio,
+    permutation_p_value,
+)
 
 CONFIG = {"confidence": 0.95, "resamples": 4000}
 
@@ -124,3 +130,46 @@ def test_the_same_generator_gives_the_same_interval_however_many_draws_are_held_
     at_once = bootstrap_ratio(ratio, clusters, rng=rng(2), **CONFIG)
     monkeypatch.setattr("components.shared.statistics._DRAWS_AT_ONCE", 40 * 7)
     assert bootstrap_ratio(ratio, clusters, rng=rng(2), **CONFIG) == at_once
+
+
+def test_a_mean_of_group_means_weighs_every_group_alike() -> None:
+    values, first = np.array([1.0, 1.0, 1.0, 0.0]), np.array([1.0, 1.0, 1.0, 0.0])
+    mix = [(0.5, Ratio(values * first, first)), (0.5, Ratio(values * (1 - first), 1 - first))]
+    assert bootstrap_mix(mix, list("abcd"), rng=rng(), **CONFIG).value == pytest.approx((1 + 0) / 2)
+
+
+def test_one_answer_a_video_gives_the_exact_sign_test() -> None:
+    """Binary answers, a video each: the permutation test is McNemar's exact one, a binomial over what differs."""
+    after, before = np.repeat([1, 0, 1, 0], [14, 5, 20, 11]), np.repeat([0, 1, 1, 0], [14, 5, 20, 11])
+    videos = [str(i) for i in range(50)]
+    found = permutation_p_value(
+        [(1.0, Ratio.mean(after))], [(1.0, Ratio.mean(before))], videos, resamples=20000, rng=rng()
+    )
+    assert found == pytest.approx(stats.binomtest(14, 19).pvalue, abs=0.006)  # 4 standard errors of 20,000 draws
+
+
+def test_equal_answers_have_a_p_value_of_one_and_answers_to_one_video_move_together() -> None:
+    same = [(1.0, Ratio.mean([1.0, 0.0]))]
+    assert permutation_p_value(same, same, ["a", "b"], resamples=100, rng=rng()) == 1.0
+    right, wrong = [(1.0, Ratio.mean(np.ones(30)))], [(1.0, Ratio.mean(np.zeros(30)))]
+    assert permutation_p_value(right, wrong, ["a"] * 30, resamples=100, rng=rng()) == 1.0
+    apart = permutation_p_value(right, wrong, [str(i) for i in range(30)], resamples=999, rng=rng())
+    assert apart == pytest.approx(1 / 1000)
+
+
+def test_a_p_value_is_uniform_where_nothing_differs() -> None:
+    rates = []
+    for seed in range(200):
+        draw = rng(seed)
+        after, before = draw.random(40), draw.random(40)
+        videos = [str(i // 2) for i in range(40)]
+        found = permutation_p_value(
+            [(1.0, Ratio.mean(after))], [(1.0, Ratio.mean(before))], videos, resamples=199, rng=draw
+        )
+        rates.append(found <= 0.1)
+    assert np.mean(rates) == pytest.approx(0.1, abs=0.085)  # 4 standard errors of 200 trials
+
+
+def test_a_figure_that_is_undefined_has_no_p_value() -> None:
+    none = [(1.0, Ratio([0.0], [0.0]))]
+    assert permutation_p_value(none, none, ["a"], resamples=10, rng=rng()) is None

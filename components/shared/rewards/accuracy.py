@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
-from components.shared.prompts import extract_answer
-from components.shared.rewards.answers import normalise_text, read_letter, read_number
+from components.shared.rewards.answers import Fallback, find_answer, read_letter, read_number, words
 from components.shared.rewards.iou import iou_reward
+from components.shared.rewards.similarity import mean_rouge, word_error_rate
 from components.shared.schemas import Sample
 
-RIGHT = 0.5  # accuracy from which an answer counts as right; only IoU and regression give values between 0 and 1
+RIGHT = 0.5  # accuracy from which an answer counts as right where there are values between 0 and 1
 
 
-def accuracy_reward(sample: Sample, text: str) -> float:
-    """In [0, 1]; 0 without an <answer> block. The last block counts where there are several.
+def accuracy_reward(sample: Sample, text: str, fallbacks: Collection[Fallback] = ()) -> float:
+    """In [0, 1]; 0 without an <answer> block. The last block counts where there are several; `fallbacks`: `find_answer`.
 
     multiple_choice, grounded_qa: 1 for the right option's letter in any of the forms of `read_letter`.
     numerical: 1 for the same number. regression: 1 - |answer - truth| / |truth|, at least 0.
-    ocr: 1 for the same text but for case and white space. free_form: also but for punctuation and articles.
+    ocr: 1 - word error rate, at least 0, without case. free_form: `mean_rouge`, also without punctuation.
     temporal_grounding: the IoU.
     """
-    answer = extract_answer(text)
+    answer = find_answer(text, fallbacks)
     if not answer:
         return 0.0
     if sample.task == "temporal_grounding":
-        return iou_reward(sample, text)
+        return iou_reward(sample, text, fallbacks)
     if sample.task == "numerical":
         return float(same_number(read_number(answer), read_number(sample.answer)))
     if sample.task == "regression":
         return closeness(read_number(answer), read_number(sample.answer))
     if sample.task == "ocr":
-        return float(answer.casefold().split() == sample.answer.casefold().split())
+        return transcription(answer, sample.answer)
     if sample.options:
-        letter = read_letter(answer, sample.options)
+        letter = read_letter(answer, sample.options, fallbacks)
         return float(letter is not None and letter == read_letter(sample.answer, sample.options))
-    given, truth = normalise_text(answer), normalise_text(sample.answer)
-    return float(given == truth and bool(given))
+    return mean_rouge(words(sample.answer), words(answer))
 
 
 def is_right(sample: Sample, text: str) -> bool:
-    """Whether the answer counts as right: accuracy of at least RIGHT."""
+    """Whether the answer, strictly read, counts as right: accuracy of at least RIGHT."""
     return accuracy_reward(sample, text) >= RIGHT
 
 
@@ -57,3 +57,9 @@ def closeness(given: float | None, truth: float | None) -> float:
     if truth == 0:
         return float(given == 0)
     return max(0.0, 1 - abs(given - truth) / abs(truth))
+
+
+def transcription(given: str, truth: str) -> float:
+    """1 - word error rate, at least 0. Case does not count, punctuation does; a truth without words has nothing to read."""
+    expected = truth.casefold().split()
+    return max(0.0, 1 - word_error_rate(expected, given.casefold().split())) if expected else 0.0

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from components.shared.prompts import extract_answer
-from components.shared.rewards.answers import read_glue, read_spans
+from components.shared.rewards.answers import Fallback, find_answer, read_glue, read_spans
 from components.shared.schemas import Sample, Span
 
 
@@ -15,9 +14,9 @@ def has_spans(sample: Sample) -> bool:
     return sample.task in ("temporal_grounding", "grounded_qa")
 
 
-def iou_reward(sample: Sample, text: str) -> float:
+def iou_reward(sample: Sample, text: str, fallbacks: Collection[Fallback] = ()) -> float:
     """Interval-set IoU of the <answer> block's intervals (grounded_qa: the <glue> block's); 0 if there are none."""
-    stated = read_glue(text) if sample.task == "grounded_qa" else extract_answer(text)
+    stated = read_glue(text) if sample.task == "grounded_qa" else find_answer(text, fallbacks)
     return interval_iou(read_spans(stated or ""), sample.spans)
 
 

@@ -6,18 +6,22 @@ import functools
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 
 from components.shared.files import sha256_file
 from components.shared.rewards.accuracy import accuracy_reward
+from components.shared.rewards.answers import Fallback
 from components.shared.rewards.format import format_reward
 from components.shared.rewards.iou import has_spans, iou_reward
 from components.shared.schemas import Sample
 
-RewardFunction = Callable[[Sample, str], float]
+RewardFunction = Callable[[Sample, str, Collection[Fallback]], float]
+
+
+_EQUAL: Mapping[str, float] = {}  # every reward weighs 1
 
 
 class RewardError(ValueError):
@@ -32,8 +36,13 @@ class Reward:
     applies: Callable[[Sample], bool] = lambda sample: True
 
 
+def _strict(function: Callable[[Sample, str], float]) -> RewardFunction:
+    """A reward that reads the response by itself: fall-backs do not touch it."""
+    return lambda sample, text, fallbacks: function(sample, text)
+
+
 BUILT_IN: dict[str, Reward] = {
-    "format": Reward(format_reward),
+    "format": Reward(_strict(format_reward)),
     "accuracy": Reward(accuracy_reward),
     "iou": Reward(iou_reward, applies=has_spans),
 }
@@ -53,19 +62,18 @@ def check_names(names: Sequence[str]) -> None:
         raise RewardError(f"rewards.reward_funcs: a name appears twice in {list(names)}")
 
 
-def check_weights(names: Sequence[str], weights: Sequence[float]) -> None:
-    """Raise RewardError unless there is one finite weight >= 0 a reward (or none at all), and one above 0."""
-    if not weights:
-        return
-    if len(weights) != len(names):
-        raise RewardError(f"rewards.reward_weights: {len(weights)} weights for {len(names)} rewards {list(names)}")
-    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+def check_weights(names: Sequence[str], weights: Mapping[str, float]) -> None:
+    """Raise RewardError unless each weight is of a named reward, finite and >= 0, and one is above 0."""
+    if unknown := sorted(set(weights) - set(names)):
+        raise RewardError(f"rewards.reward_weights: {unknown} are not among reward_funcs {list(names)}")
+    values = [weights.get(name, 1.0) for name in names]
+    if not all(math.isfinite(value) and value >= 0 for value in values) or not any(values):
         raise RewardError(
-            f"rewards.reward_weights: {list(weights)} must be finite and not negative, at least one above 0"
+            f"rewards.reward_weights: {dict(weights)} must be finite and not negative, at least one above 0"
         )
 
 
-def check_rewards(names: Sequence[str], weights: Sequence[float] = ()) -> None:
+def check_rewards(names: Sequence[str], weights: Mapping[str, float] = _EQUAL) -> None:
     """Find every reward and check every weight, before any work starts. Raises RewardError, which names the culprit."""
     check_names(names)
     check_weights(names, weights)
@@ -94,7 +102,7 @@ def find_reward(name: str) -> Reward:
         inspect.signature(function).bind(None, "")
     except TypeError as error:
         raise RewardError(f"rewards.reward_funcs: {name!r} must take (sample, text): {error}") from None
-    return Reward(function)
+    return Reward(_strict(function))
 
 
 def reward_versions(names: Sequence[str]) -> dict[str, str]:
@@ -105,22 +113,28 @@ def reward_versions(names: Sequence[str]) -> dict[str, str]:
 
 
 def score(
-    sample: Sample, text: str, names: Sequence[str], weights: Sequence[float] = ()
+    sample: Sample,
+    text: str,
+    names: Sequence[str],
+    weights: Mapping[str, float] = _EQUAL,
+    fallbacks: Collection[Fallback] = (),
 ) -> tuple[dict[str, float], float]:
     """Each reward of a response by name, and their weighted sum. What does not apply to the sample is left out.
 
+    A name without a weight weighs 1. `fallbacks` loosen how accuracy and iou find the answer (`answers.find_answer`).
     Raises RewardError, naming reward and sample, if one's own reward fails or gives no number in [0, 1].
     """
-    rewards = {name: _value(name, sample, text) for name, _ in _applicable(sample, names, weights)}
-    return rewards, math.fsum(weight * rewards[name] for name, weight in _applicable(sample, names, weights))
+    applicable = _applicable(sample, names, weights)
+    rewards = {name: _value(name, sample, text, fallbacks) for name in applicable}
+    return rewards, math.fsum(weight * rewards[name] for name, weight in applicable.items())
 
 
-def max_reward(sample: Sample, names: Sequence[str], weights: Sequence[float] = ()) -> float:
+def max_reward(sample: Sample, names: Sequence[str], weights: Mapping[str, float] = _EQUAL) -> float:
     """The largest sum that a response to the sample can earn: what rewards are divided by before tasks are compared.
 
     Raises RewardError if no reward of positive weight applies to the sample.
     """
-    largest = math.fsum(weight for _, weight in _applicable(sample, names, weights))
+    largest = math.fsum(_applicable(sample, names, weights).values())
     if largest <= 0:
         raise RewardError(
             f"rewards.reward_funcs: none of {list(names)} gives sample {sample.id} ({sample.task}) any reward"
@@ -128,14 +142,13 @@ def max_reward(sample: Sample, names: Sequence[str], weights: Sequence[float] = 
     return largest
 
 
-def _applicable(sample: Sample, names: Sequence[str], weights: Sequence[float]) -> list[tuple[str, float]]:
-    pairs = zip(names, weights or [1.0] * len(names), strict=True)
-    return [(name, weight) for name, weight in pairs if find_reward(name).applies(sample)]
+def _applicable(sample: Sample, names: Sequence[str], weights: Mapping[str, float]) -> dict[str, float]:
+    return {name: weights.get(name, 1.0) for name in names if find_reward(name).applies(sample)}
 
 
-def _value(name: str, sample: Sample, text: str) -> float:
+def _value(name: str, sample: Sample, text: str, fallbacks: Collection[Fallback]) -> float:
     try:
-        value = find_reward(name).function(sample, text)
+        value = find_reward(name).function(sample, text, fallbacks)
     except Exception as error:
         raise RewardError(f"reward {name!r} failed on sample {sample.id}: {type(error).__name__}: {error}") from error
     if not isinstance(value, Real) or not 0 <= value <= 1:  # NaN is not in between either

@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import model_validator
 
+from components.shared.rewards.answers import Fallback
 from components.shared.settings import StepSettings, setting
 
 
@@ -17,7 +18,12 @@ class RewardSettings(StepSettings):
         "Rewards by name: format, accuracy, iou, or the import path `package.module:function` of one's own.",
         min_length=1,
     )
-    reward_weights: tuple[float, ...] = setting((), "Weight of each reward, in the same order; empty means 1 for each.")
+    reward_weights: dict[str, float] = setting({}, "Weight of a reward by its name; a reward not named here weighs 1.")
+    answer_fallbacks: tuple[Fallback, ...] = setting(
+        (),
+        "How accuracy and iou read what the strict parser does not: whole_response (no <answer> block), option_text "
+        "(an option's text without its letter). Empty: not at all.",
+    )
 
     @model_validator(mode="after")
     def _known(self) -> Self:

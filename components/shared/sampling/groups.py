@@ -112,7 +112,9 @@ def _check(request: Request, sampled: Sampled, n: int, banned: Sequence[int]) ->
 def _scored(request: Request, sampled: Sampled, rewards: RewardSettings, round_index: int) -> Group:
     responses = []
     for response in sampled.responses:
-        by_name, total = score(request.sample, response.text, rewards.reward_funcs, rewards.reward_weights)
+        by_name, total = score(
+            request.sample, response.text, rewards.reward_funcs, rewards.reward_weights, rewards.answer_fallbacks
+        )
         responses.append(response.model_copy(update={"rewards": by_name, "reward": total}))
     return Group(
         sample_id=request.sample.id,

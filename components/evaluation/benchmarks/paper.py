@@ -1,0 +1,58 @@
+"""The paper's tables, with one's own results as their last row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from components.evaluation.benchmarks.contracts import MAIN_FIGURE, BenchmarkError
+from components.evaluation.benchmarks.summary import HEADLINE
+from components.shared.schemas import Record
+
+
+class Column(Record):
+    """Where a column's figure stands in a result."""
+
+    benchmark: str
+    grouping: str = ""
+    group: str = ""
+    figure: str = MAIN_FIGURE
+
+
+class PaperTable(Record):
+    """A table of the paper: figures in per cent by row, None where one is not known."""
+
+    title: str
+    columns: dict[str, Column]
+    rows: dict[str, tuple[float | None, ...]]
+
+
+def paper_tables() -> list[PaperTable]:
+    """The paper's tables of benchmarks."""
+    text = (resources.files("components.evaluation.benchmarks") / "paper.yaml").read_text()
+    return [PaperTable.model_validate(table) for table in yaml.safe_load(text)["tables"]]
+
+
+def own_row(table: PaperTable, results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any] | None]:
+    """Of each column the figure (value, low, high) in these results; None where no result has it.
+
+    Raises BenchmarkError if two results are of one benchmark.
+    """
+    by_name: dict[str, Mapping[str, Any]] = {}
+    for result in results:
+        if result["benchmark"] in by_name:
+            raise BenchmarkError(f"two results of {result['benchmark']}: give one")
+        by_name[result["benchmark"]] = result
+    return [_cell(column, by_name.get(column.benchmark)) for column in table.columns.values()]
+
+
+def _cell(column: Column, result: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if result is None:
+        return None
+    if column.grouping:
+        found = result["groupings"][column.grouping]["groups"].get(column.group)
+        return found["figures"][column.figure] if found else None
+    return result[HEADLINE] if column.figure == MAIN_FIGURE else result["overall"]["figures"][column.figure]

@@ -1,0 +1,76 @@
+"""Reading the rows of annotation files, and the small conversions that several benchmarks share."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.evaluation.benchmarks.contracts import BenchmarkError, Row
+from components.shared.prompts import option_letter
+
+
+def read_text(path: Path) -> str:
+    """A file's text. Raises BenchmarkError, naming the file, if it is not there."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BenchmarkError(f"{path}: there is no such file; `--check` lists what is missing of the copy") from None
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file's content. Raises BenchmarkError, naming the file, if it is not there or no JSON."""
+    try:
+        return json.loads(read_text(path))
+    except ValueError as error:
+        raise BenchmarkError(f"{path}: not valid JSON ({error}); fetch it again") from None
+
+
+def read_table(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON list, JSONL, CSV or Parquet file."""
+    if path.suffix == ".jsonl":
+        for number, line in enumerate(read_text(path).split("\n"), start=1):
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise BenchmarkError(f"{path}:{number}: not valid JSON ({error}); fetch the file again") from None
+    elif path.suffix == ".csv":
+        with open(path, encoding="utf-8", newline="") as file:
+            yield from csv.DictReader(file)
+    elif path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        yield from pq.read_table(path, use_threads=False, pre_buffer=False).to_pylist()
+    else:
+        yield from read_json(path)
+
+
+def first_file(root: Path, *patterns: str) -> Path:
+    """The first file that a pattern matches. Raises BenchmarkError, naming the patterns, if none does."""
+    for pattern in patterns:
+        if found := sorted(root.glob(pattern)):
+            return found[0]
+    raise BenchmarkError(f"{root}: none of {', '.join(patterns)} is there; `--check` lists what is missing of the copy")
+
+
+def field(row: Row, name: str, benchmark: str) -> Any:
+    """A row's field. Raises BenchmarkError that names it if the row lacks it."""
+    if row.get(name) is None:
+        raise BenchmarkError(f"{benchmark}: a row lacks the field {name!r}; it has {', '.join(sorted(row))}")
+    return row[name]
+
+
+def bare_options(options: Sequence[str], style: str = "{letter}. ") -> tuple[str, ...]:
+    """The options' texts; where each begins with its own letter in `style`, without it."""
+    prefixes = [style.format(letter=option_letter(index)) for index in range(len(options))]
+    if all(option.startswith(prefix) for option, prefix in zip(options, prefixes, strict=True)):
+        return tuple(option.removeprefix(prefix) for option, prefix in zip(options, prefixes, strict=True))
+    return tuple(options)
+
+
+def lettered(options: Sequence[str], style: str = "{letter}. {option}") -> list[str]:
+    """The options as lines, each with its letter."""
+    return [style.format(letter=option_letter(index), option=option) for index, option in enumerate(options)]

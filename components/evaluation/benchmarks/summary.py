@@ -1,0 +1,174 @@
+"""From scored items to a result: figures with intervals, by group, with what failed or is missing counted beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from components.evaluation.benchmarks.contracts import MAIN_FIGURE, Benchmark, BenchmarkError, Scored, Scoring
+from components.shared.context import generator
+from components.shared.schemas import Sample
+from components.shared.statistics import Mix, Ratio, bootstrap_mix, permutation_p_value
+
+CONFIDENCE, RESAMPLES = 0.95, 2000
+HEADLINE = "headline"
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item that should be answered. `scored` is None where it was not: `problem` says why."""
+
+    sample: Sample
+    scored: Scored | None
+    problem: str = ""  # "missing", "error" or "needs a judge"
+    judge_failed: bool = False
+
+
+def summarise(
+    benchmark: Benchmark, scoring: Scoring, items: Sequence[Item], *, allow_missing: bool, seed: int
+) -> dict[str, Any]:
+    """The result as JSON: counts, the headline, every figure over all items, per group, and the mean over groups.
+
+    Raises BenchmarkError where items are missing, failed or wait for a judge, unless `allow_missing`: each figure then
+    has a second denominator, all items that should be answered, with 0 for what is missing (`over_expected`).
+    """
+    counts = _counts(items)
+    if not items:
+        raise BenchmarkError(f"{benchmark.name}: there is nothing to score")
+    if counts["unscored"] and not allow_missing:
+        names = [item.sample.id for item in items if item.scored is None][:3]
+        raise BenchmarkError(
+            f"{benchmark.name}: {counts['unscored']} of {counts['expected']} items have no score ({counts['missing']} missing, "
+            f"{counts['errors']} errors, {counts['needs_judge']} wait for a judge), such as {', '.join(names)}: complete the "
+            "file, name a judge with --judge-url, or aggregate what is there with --allow-missing"
+        )
+    groups = {}
+    for grouping in benchmark.groupings:
+        split = _split(items, (grouping,))
+        groups[grouping] = {
+            "groups": {
+                path[0]: _figures(benchmark, rows, seed, f"{grouping} {path[0]}") for path, rows in split.items()
+            },
+            "macro": {
+                name: _estimate(_mix(name, items, (grouping,)), items, seed, f"{grouping} macro {name}")
+                for name in benchmark.figures
+            },
+        }
+    overall = _figures(benchmark, items, seed, "overall")
+    headline = _mix(MAIN_FIGURE, items, benchmark.headline)
+    return {
+        "schema_version": 1,
+        "benchmark": benchmark.name,
+        "protocol": scoring.name,
+        "protocol_version": scoring.version,
+        "source": scoring.source,
+        "fallbacks": list(scoring.fallbacks or ()),
+        "official_size": benchmark.size,
+        "counts": counts,
+        HEADLINE: {"figure": MAIN_FIGURE, "mean_over": list(benchmark.headline) or ["items"]}
+        | _estimate(headline, items, seed, HEADLINE),
+        "overall": overall,
+        "groupings": groups,
+        "confidence": CONFIDENCE,
+    }
+
+
+def compare(benchmark: Benchmark, after: Sequence[Item], before: Sequence[Item], seed: int) -> dict[str, Any]:
+    """Paired differences `after - before` over the items that both have a score for, with intervals and p-values.
+
+    The items of both are the same, in the same order.
+    """
+    pairs = [(a, b) for a, b in zip(after, before, strict=True) if a.scored is not None and b.scored is not None]
+    new, old = [a for a, _ in pairs], [b for _, b in pairs]
+    if not pairs:
+        raise BenchmarkError(f"{benchmark.name}: the two files have no scored item in common")
+    videos = [item.sample.video for item in new]
+    figures: dict[str, Any] = {}
+    wanted = [(name, name, ()) for name in benchmark.figures]
+    for label, name, over in [(HEADLINE, MAIN_FIGURE, benchmark.headline), *wanted]:
+        first, second = _mix(name, new, over), _mix(name, old, over)
+        negative: Mix = [(-weight, ratio) for weight, ratio in second]
+        rng = generator(seed, 0, label, "paired difference")
+        figures[label] = asdict(
+            bootstrap_mix([*first, *negative], videos, confidence=CONFIDENCE, resamples=RESAMPLES, rng=rng)
+        ) | {"p_value": permutation_p_value(first, second, videos, resamples=10 * RESAMPLES, rng=rng)}
+    return {"items": len(pairs), "figures": figures}
+
+
+def _counts(items: Sequence[Item]) -> dict[str, int]:
+    problems = [item.problem for item in items if item.scored is None]
+    scored = [item.scored for item in items if item.scored is not None]
+    return {
+        "expected": len(items),
+        "scored": len(scored),
+        "unscored": len(problems),
+        "missing": problems.count("missing"),
+        "errors": problems.count("error"),
+        "needs_judge": problems.count("needs a judge"),
+        "judge_failures": sum(item.judge_failed for item in items),
+        "parse_failures": sum(bool(one.failure) for one in scored),
+        "left_out_by_protocol": sum(one.score is None for one in scored),
+    }
+
+
+def _value(item: Item, name: str) -> float | None:
+    """An item's figure; None where it is outside the figure's denominator."""
+    if item.scored is None:
+        return None
+    return item.scored.score if name == MAIN_FIGURE else item.scored.figures.get(name)
+
+
+def _ratio(name: str, items: Sequence[Item]) -> Ratio:
+    values = [_value(item, name) for item in items]
+    return Ratio([value or 0.0 for value in values], [float(value is not None) for value in values])
+
+
+def _mix(name: str, items: Sequence[Item], over: Sequence[str]) -> Mix:
+    """The unweighted mean over nested groups of what their scored items have; without groups the mean over items."""
+    ratio = _ratio(name, items)
+    tops, bottoms = np.asarray(ratio.numerators), np.asarray(ratio.denominators)
+    paths = [_path(item, over) if bottom else None for item, bottom in zip(items, bottoms, strict=True)]
+    leaves = sorted({path for path in paths if path is not None})
+    if not leaves:
+        return [(1.0, ratio)]
+    mix = []
+    for leaf in leaves:
+        weight = 1.0
+        for depth in range(len(over)):
+            weight /= len({other[depth] for other in leaves if other[:depth] == leaf[:depth]})
+        inside = np.array([path == leaf for path in paths], dtype=float)
+        mix.append((weight, Ratio(tops * inside, bottoms * inside)))
+    return mix
+
+
+def _path(item: Item, over: Sequence[str]) -> tuple[str, ...] | None:
+    path = tuple(item.sample.metadata.get(name, "") for name in over)
+    return path if all(path) else None
+
+
+def _split(items: Sequence[Item], over: Sequence[str]) -> dict[tuple[str, ...], list[Item]]:
+    found: dict[tuple[str, ...], list[Item]] = {}
+    for item in items:
+        if (path := _path(item, over)) is not None:
+            found.setdefault(path, []).append(item)
+    return dict(sorted(found.items()))
+
+
+def _figures(benchmark: Benchmark, items: Sequence[Item], seed: int, label: str) -> dict[str, Any]:
+    figures = {}
+    for name in benchmark.figures:
+        values = [value for item in items if (value := _value(item, name)) is not None]
+        figures[name] = _estimate([(1.0, _ratio(name, items))], items, seed, f"{label} {name}") | {
+            "items": len(values),
+            "over_expected": sum(values) / len(items) if values else None,
+        }
+    return {"counts": _counts(items), "figures": figures}
+
+
+def _estimate(mix: Mix, items: Sequence[Item], seed: int, label: str) -> dict[str, float | None]:
+    videos = [item.sample.video for item in items]
+    rng = generator(seed, 0, label, "benchmark interval")
+    return asdict(bootstrap_mix(mix, videos, confidence=CONFIDENCE, resamples=RESAMPLES, rng=rng))

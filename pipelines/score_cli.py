@@ -1,0 +1,165 @@
+"""`deepvideo score` and `deepvideo paper-table`: responses scored without model or videos, and set beside the paper's figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from components.evaluation.benchmarks import BENCHMARKS, BenchmarkError, find_benchmark
+from components.shared.files import write_atomic
+from components.shared.rewards.answers import Fallback
+from pipelines.run_folder import RunRefused
+
+app = typer.Typer()
+console = Console()
+
+_BENCHMARKS = ", ".join(BENCHMARKS)
+_FALLBACKS: dict[str, Fallback] = {"whole_response": "whole_response", "option_text": "option_text"}
+
+
+@app.command()
+def score(
+    benchmark: Annotated[str, typer.Option(help=f"One of {_BENCHMARKS}.")],
+    file: Annotated[
+        Path | None, typer.Option("--input", help="Responses: JSONL of {id, response}, or lmms-eval's log.")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="strict, official, or where the paper's figures come from.")] = "strict",
+    data: Annotated[
+        Path | None, typer.Option(help="Your copy of the benchmark; else each line has its row in `doc`.")
+    ] = None,
+    compare: Annotated[Path | None, typer.Option(help="Another policy's responses, for paired differences.")] = None,
+    output: Annotated[Path | None, typer.Option(help="JSON file for the result.")] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Aggregate although items lack a score.")
+    ] = False,
+    unwrap: Annotated[bool, typer.Option("--unwrap", help="Hand the protocol only what stands in <answer>.")] = False,
+    fallback: Annotated[
+        list[str] | None, typer.Option(help=f"What strict may read besides: {', '.join(_FALLBACKS)}.")
+    ] = None,
+    judge_url: Annotated[
+        str, typer.Option(help="OpenAI-compatible endpoint of a judge; the key: OPENAI_API_KEY.")
+    ] = "",
+    judge_model: Annotated[str, typer.Option(help="The judge's model.")] = "",
+    seed: Annotated[int, typer.Option(help="Seed of the intervals' draws.")] = 0,
+    check: Annotated[bool, typer.Option("--check", help="Only list what is missing of the copy in --data.")] = False,
+) -> None:
+    """Score a file of responses to a public benchmark under a named protocol. Neither model nor videos are needed."""
+    try:
+        if check:
+            _check(benchmark, data)
+            return
+        if file is None:
+            raise BenchmarkError("--input: name the file of responses")
+        names = tuple(_fallback(name) for name in fallback or ())
+        judge = (judge_url, judge_model) if judge_url else None
+        result = score_file(benchmark, protocol, file, data, compare, names, unwrap, allow_missing, judge, seed)
+    except BenchmarkError as error:
+        raise RunRefused(str(error)) from error
+    from pipelines.score_text import print_result
+
+    print_result(find_benchmark(benchmark), result, console)
+    if output is not None:
+        write_atomic(output, json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@app.command("paper-table")
+def paper_table(
+    results: Annotated[
+        list[Path], typer.Argument(help="Results that `deepvideo score --output` wrote, one a benchmark.")
+    ],
+    name: Annotated[str, typer.Option(help="What to call your row.")] = "yours",
+) -> None:
+    """Print the paper's tables with your results as their last row."""
+    from pipelines.score_text import print_paper_tables
+
+    try:
+        print_paper_tables([_result(path) for path in results], name, console)
+    except BenchmarkError as error:
+        raise RunRefused(str(error)) from error
+
+
+def score_file(
+    benchmark: str,
+    protocol: str,
+    file: Path,
+    data: Path | None = None,
+    compare: Path | None = None,
+    fallbacks: tuple[Fallback, ...] = (),
+    unwrap: bool = False,
+    allow_missing: bool = False,
+    judge: tuple[str, str] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The result of a file of responses as JSON; with `compare` also its paired differences from another file's.
+
+    `judge` is the address and model of a judge. Raises BenchmarkError for what cannot be scored.
+    """
+    from components.evaluation.benchmarks.judge import Judge
+    from components.evaluation.benchmarks.responses import read_answers
+    from components.evaluation.benchmarks.scoring import score_answers
+    from components.evaluation.benchmarks.summary import compare as paired
+    from components.evaluation.benchmarks.summary import summarise
+
+    found = find_benchmark(benchmark)
+    scoring = found.protocol(protocol, fallbacks)
+    asked = Judge(*judge).reply if judge else None
+    answers = read_answers(found, file, data)
+    items = score_answers(scoring, answers, unwrap=unwrap, judge=asked)
+    result = summarise(found, scoring, items, allow_missing=allow_missing, seed=seed)
+    result |= {
+        "input": file.name,
+        "unwrap": unwrap,
+        "complete_set": answers.complete_set,
+        "judge": judge[1] if judge else "",
+    }
+    if compare is not None:
+        others = read_answers(found, compare, data)
+        if [sample.id for sample in others.samples] != [sample.id for sample in answers.samples]:
+            raise BenchmarkError(f"--compare {compare}: holds other items than {file}, or in another order; use --data")
+        rivals = score_answers(scoring, others, unwrap=unwrap, judge=asked)
+        summarise(found, scoring, rivals, allow_missing=allow_missing, seed=seed)  # refuses what is incomplete
+        result["comparison"] = {"with": compare.name} | paired(found, items, rivals, seed)
+    result["items"] = [
+        {"id": item.sample.id, "problem": item.problem} | (item.scored.model_dump(mode="json") if item.scored else {})
+        for item in items
+    ]
+    return result
+
+
+def _fallback(name: str) -> Fallback:
+    if name not in _FALLBACKS:
+        raise BenchmarkError(f"--fallback {name}: there is none of that name; there are {', '.join(_FALLBACKS)}")
+    return _FALLBACKS[name]
+
+
+def _check(benchmark: str, data: Path | None) -> None:
+    from components.evaluation.benchmarks.responses import missing_media
+
+    if data is None:
+        raise BenchmarkError("--check: name the folder of your copy with --data")
+    found = find_benchmark(benchmark)
+    annotations, media, rows = missing_media(found, data)
+    for path in [*annotations, *media]:
+        console.print(path, markup=False, highlight=False, soft_wrap=True)
+    if annotations:
+        raise BenchmarkError(f"{data}: {len(annotations)} annotation files of {found.title} are missing, listed above")
+    size = "" if rows == found.size else f" (the official set has {found.size})"
+    if media:
+        raise BenchmarkError(f"{data}: {rows} items{size}; {len(media)} videos or images are missing, listed above")
+    console.print(f"{data}: {rows} items{size}, every video and image is there")
+
+
+def _result(path: Path) -> dict[str, Any]:
+    try:
+        result = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BenchmarkError(f"{path}: there is no such file; `deepvideo score --output` writes one") from None
+    except ValueError as error:
+        raise BenchmarkError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(result, dict) or result.get("schema_version") != 1 or "groupings" not in result:
+        raise BenchmarkError(f"{path}: no result of `deepvideo score --output`")
+    return result

@@ -1,0 +1,137 @@
+"""A benchmark's result in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from components.evaluation.benchmarks import Benchmark
+from components.evaluation.benchmarks.paper import own_row, paper_tables
+
+_GROUP_FIGURES = 2  # more do not fit beside one another
+
+
+def print_result(benchmark: Benchmark, result: Mapping[str, Any], console: Console) -> None:
+    """The headline, what it was made under, a table of all figures by group, and the paired differences if there are any."""
+    counts, headline = result["counts"], result["headline"]
+    over = "items" if headline["mean_over"] == ["items"] else "groups (" + " / ".join(headline["mean_over"]) + ")"
+    made = [f"protocol {result['protocol']} {result['protocol_version']}", *result["fallbacks"]]
+    made += ["unwrapped"] if result["unwrap"] else []
+    console.print(f"[bold]{escape(benchmark.title)}[/bold]  {', '.join(made)}", highlight=False)
+    console.print(f"accuracy {_interval(headline)}, mean over {over}", highlight=False, markup=False)
+    if not result["complete_set"]:
+        console.print(
+            f"Scored against the {counts['expected']} rows in the file itself; the official set has "
+            f"{result['official_size']}: without --data nothing tells what is missing.",
+            highlight=False,
+        )
+    console.print(_counted(counts), highlight=False)
+    console.print(_figures(benchmark, result))
+    if len(benchmark.figures) > _GROUP_FIGURES:
+        console.print(_all_figures(result))
+    if "comparison" in result:
+        console.print(_comparison(result["comparison"]))
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    names = {
+        "missing": "missing",
+        "errors": "errors",
+        "needs_judge": "without the judge they need",
+        "judge_failures": "judge failures",
+        "parse_failures": "parse failures",
+        "left_out_by_protocol": "left out by the protocol's rules",
+    }
+    parts = [f"{counts[name]} {words}" for name, words in names.items() if counts[name]]
+    return f"{counts['scored']} of {counts['expected']} items scored" + "".join(f", {part}" for part in parts)
+
+
+def _figures(benchmark: Benchmark, result: Mapping[str, Any]) -> Table:
+    """Group by group, the first two figures; `_all_figures` has the others."""
+    incomplete, names = result["counts"]["unscored"] > 0, benchmark.figures[:_GROUP_FIGURES]
+    table = Table(pad_edge=False)
+    columns = ["", "items", *(f"{name} [{result['confidence']:.0%}]" for name in names)]
+    columns += ["over all expected"] if incomplete else []
+    for name in [*columns, "parse failures", "missing"]:
+        table.add_column(escape(name), overflow="fold")
+    table.add_row(*_cells("all", result["overall"], names, incomplete), end_section=True)
+    for grouping, found in result["groupings"].items():
+        for group, row in found["groups"].items():
+            table.add_row(*_cells(group, row, names, incomplete))
+        if found["groups"]:
+            means = [escape(_interval(found["macro"][name])) for name in names]
+            table.add_row(f"[bold]mean over {escape(grouping)}[/bold]", "", *means, end_section=True)
+    return table
+
+
+def _cells(group: str, row: Mapping[str, Any], names: Sequence[str], incomplete: bool) -> list[str]:
+    counts, figures = row["counts"], [row["figures"][name] for name in names]
+    items = str(counts["scored"]) if not incomplete else f"{counts['scored']} / {counts['expected']}"
+    cells = [escape(group), items, *(escape(_interval(figure)) for figure in figures)]
+    cells += [_percent(figures[0]["over_expected"])] if incomplete else []
+    return [*cells, str(counts["parse_failures"]), str(counts["unscored"])]
+
+
+def _all_figures(result: Mapping[str, Any]) -> Table:
+    table = Table(pad_edge=False)
+    for name in ("figure", "value", "items"):
+        table.add_column(name)
+    for name, figure in result["overall"]["figures"].items():
+        if figure["items"]:
+            table.add_row(name, escape(_interval(figure)), str(figure["items"]))
+    return table
+
+
+def _comparison(comparison: Mapping[str, Any]) -> Table:
+    table = Table(title=escape(f"Against {comparison['with']}, {comparison['items']} items in pairs"), pad_edge=False)
+    for name in ("", "difference", "p"):
+        table.add_column(name)
+    for name, figure in comparison["figures"].items():
+        p_value = figure["p_value"]
+        table.add_row(name, escape(_interval(figure, signed=True)), "-" if p_value is None else f"{p_value:.4f}")
+    return table
+
+
+def print_paper_tables(results: Sequence[Mapping[str, Any]], name: str, console: Console) -> None:
+    """The paper's tables that these results have something for, in per cent, with them as the last row; and their protocols."""
+    for shown in paper_tables():
+        own = own_row(shown, results)
+        if not any(own):
+            continue
+        table = Table(title=shown.title, pad_edge=False)
+        for title in ("", *shown.columns):
+            table.add_column(escape(title))
+        for row, figures in shown.rows.items():
+            table.add_row(escape(row), *("-" if figure is None else f"{figure:.1f}" for figure in figures))
+        table.add_section()
+        table.add_row(
+            f"[bold]{escape(name)}[/bold]", *("-" if cell is None else _percent(cell["value"]) for cell in own)
+        )
+        console.print(table)
+    for result in results:
+        counts = result["counts"]
+        console.print(
+            f"{result['benchmark']}: protocol {result['protocol']} {result['protocol_version']}, {counts['scored']} of "
+            f"{counts['expected']} items, official size {result['official_size']}",
+            highlight=False,
+        )
+
+
+def _interval(figure: Mapping[str, Any], signed: bool = False) -> str:
+    if figure["value"] is None:
+        return "-"
+    sign = "+" if signed else ""
+    value = f"{100 * figure['value']:{sign}.1f}"
+    return (
+        value
+        if figure["low"] is None
+        else f"{value} [{100 * figure['low']:{sign}.1f}, {100 * figure['high']:{sign}.1f}]"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
