@@ -183,7 +183,9 @@ def allowed_values(info: FieldInfo) -> str:
     """What a field takes, in words: its choices, or its type and range."""
     kind, arguments = info.annotation, get_args(info.annotation)
     if get_origin(kind) is tuple:
-        words = "list of " + {str: "texts", float: "numbers"}[arguments[0]]
+        words = "list of " + (" | ".join(get_args(arguments[0])) or f"{_TYPES[arguments[0]]}s")
+    elif get_origin(kind) in (dict, Mapping):
+        words = f"mapping of {_TYPES[arguments[0]]} to {_TYPES[arguments[1]]}"
     elif arguments:
         words = " | ".join(map(str, arguments))
     else:
