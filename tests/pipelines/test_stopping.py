@@ -54,7 +54,7 @@ def test_a_failed_run_ends_with_the_reason_and_the_next_command_and_may_be_mende
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=LIMIT)
-    assert process.returncode == 130
+    assert process.returncode == 130, told
     stopped, again = told.strip().splitlines()[-2:]
     assert stopped.startswith("Stopped, in ") and stopped.endswith("This continues where it stopped:")
     assert again.split() == ["deepvideo", *command(data)[3:]]
