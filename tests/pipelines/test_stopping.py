@@ -35,6 +35,11 @@ def command(data: Path, *more: str) -> list[str]:
     return [*base, "--annotations", str(data / "a.jsonl"), *more]
 
 
+def heed_ctrl_c() -> None:
+    """A job in the background inherits that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_failed_run_ends_with_the_reason_and_the_next_command_and_may_be_mended(data: Path) -> None:
     short = ["--set", "ingest.max_prompt_length=16", "--set", "ingest.max_hint_tokens=1"]
     done = subprocess.run([*command(data, *short), "--fresh"], capture_output=True, text=True, timeout=LIMIT)
@@ -47,14 +52,16 @@ def test_a_failed_run_ends_with_the_reason_and_the_next_command_and_may_be_mende
 
     # nothing was made that other settings could differ from: they need no --fresh
     begun = time.time()
-    process = subprocess.Popen(command(data), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(data), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )
     events = RunFolder(data / "run").progress
     while not any(float(str(event["time"])) > begun for event in read_events(events)[0]):
         assert process.poll() is None and time.time() < begun + LIMIT
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=LIMIT)
-    assert process.returncode == 130
+    assert process.returncode == 130, told
     stopped, again = told.strip().splitlines()[-2:]
     assert stopped.startswith("Stopped, in ") and stopped.endswith("This continues where it stopped:")
     assert again.split() == ["deepvideo", *command(data)[3:]]
