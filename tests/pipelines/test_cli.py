@@ -42,7 +42,7 @@ def deepvideo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         (["--videos", "nowhere"], ["ingest.videos", "give ingest.annotations as well"]),
         (["--preset", "desktop"], ["'desktop'", "laptop"]),
         (["--settings", "absent.yaml"], ["--settings absent.yaml: there is no such file"]),
-        (["--set", "rewards.reward_funcs=format,no_such_module:f"], ["rewards.reward_funcs", "cannot import"]),
+        (["--set", "rewards.reward_funcs=format,accuracy,no_such_module:f"], ["rewards.reward_funcs", "cannot import"]),
         (["--set", "evaluation.level=L1"], ["--set evaluation.level", "did you mean evaluation.levels?"]),
     ],
 )
