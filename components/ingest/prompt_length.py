@@ -41,7 +41,9 @@ def vision_grid(policy: Path) -> VisionGrid:
     try:
         return VisionGrid(vision["patch_size"] * vision["spatial_merge_size"], vision["temporal_patch_size"])
     except KeyError as error:
-        raise IngestError(f"model: config.json has no vision_config.{error.args[0]}; is it Qwen2.5-VL?") from None
+        raise IngestError(
+            f"model: config.json has no vision_config.{error.args[0]}; is it a Qwen2-VL or Qwen2.5-VL?"
+        ) from None
 
 
 class PromptCounter:

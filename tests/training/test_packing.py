@@ -11,8 +11,9 @@ import torch
 from components.shared.dataset import DatasetReader
 from components.shared.policy_inputs import PromptInputs, banned_token_ids, encode_prompt, load_processor
 from components.shared.schemas import Group
+from components.training.attention import rule
 from components.training.forward import PackedPolicy
-from components.training.packing import PROMPT, attention_mask, batch, pack
+from components.training.packing import Span, batch, pack
 from components.training.policy import load_policy, trainable
 from components.training.prepare import group_prompt
 from tests.training_fixtures import HINT, make_group, write_dataset
@@ -128,18 +129,18 @@ def test_the_first_token_of_every_response_is_predicted_by_the_prompts_last(
     )
 
 
-def test_a_token_sees_the_prompt_and_its_own_response_up_to_itself() -> None:
-    segments = torch.tensor([[0, 0, 1, 1, 2, 2, -1]])
-    assert attention_mask(segments)[0, 0, :6].int().tolist() == [
+def test_a_token_sees_its_prompt_and_its_own_response_up_to_itself() -> None:
+    # two groups: a prompt of 2 with responses of 2, 0 and 1 tokens, and a prompt of 1 with one response of 1
+    sees, index = rule([Span(2, (2, 0, 1)), Span(1, (1,))]), torch.arange(7)
+    assert sees(index[:, None], index).int().tolist() == [
         [1, 0, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0, 0],
         [1, 1, 1, 0, 0, 0, 0],
         [1, 1, 1, 1, 0, 0, 0],
         [1, 1, 0, 0, 1, 0, 0],
-        [1, 1, 0, 0, 1, 1, 0],
+        [0, 0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 1, 1],
     ]
-    assert attention_mask(segments)[0, 0, 6].any()  # an empty row would be NaN
-    assert PROMPT == 0
 
 
 def test_banned_ids_have_no_share_in_the_distribution(
