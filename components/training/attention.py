@@ -4,7 +4,7 @@ The rule: a token sees itself and the earlier tokens of its group that belong to
 
 - `dense`: one masked attention a group. Computes every pair, so it pays for small groups only.
 - `split`: see split_attention.py. Computes the pairs of the rule alone; its kernel is the CPU's.
-- `flex`: PyTorch's FlexAttention over the whole sequence. Leaves out blocks of 128 x 128 that the rule leaves empty.
+- `flex`: PyTorch's FlexAttention over the whole sequence, on GPUs. Skips blocks of 128 x 128 that the rule leaves empty.
 
 A model takes one of them through the door that transformers offers: its attention function is looked up by name
 (`AttentionInterface`), and is given as `attention_mask` what the model was called with. So one batch's plan is an argument
@@ -55,17 +55,25 @@ def _pairs(span: Span) -> int:
 def attention(
     spans: Sequence[Span], implementation: Implementation, dtype: torch.dtype, device: torch.device
 ) -> Attention:
-    """The attention of one batch, for all layers. Raises ValueError if `split` is asked for elsewhere than on a CPU."""
+    """The attention of one batch, for all layers. Raises ValueError on an implementation that is not for the device."""
+    wrong = "flex" if device.type == "cpu" else "split"
+    if implementation == wrong:
+        raise ValueError(f"attention: {wrong} does not train on {device.type}: choose auto or dense")
     if implementation == "split":
-        if device.type != "cpu":
-            raise ValueError(f"attention: split is for CPUs and this is {device.type}: choose auto, flex or dense")
         return functools.partial(split_attention, spans=spans)
-    if implementation == "flex":
-        from torch.nn.attention.flex_attention import create_block_mask
+    return flex(spans, device) if implementation == "flex" else _dense(spans, dtype, device)
 
-        sees, length = rule(spans, device), sum(span.tokens for span in spans)
-        mask = create_block_mask(lambda b, h, q, k: sees(q, k), None, None, length, length, device=str(device))
-        return functools.partial(_flex_attention, block_mask=mask)
+
+def flex(spans: Sequence[Span], device: torch.device) -> Attention:
+    """FlexAttention of one batch. On CPUs it has no backward pass."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    sees, length = rule(spans, device), sum(span.tokens for span in spans)
+    mask = create_block_mask(lambda b, h, q, k: sees(q, k), None, None, length, length, device=str(device))
+    return functools.partial(_flex_attention, block_mask=mask)
+
+
+def _dense(spans: Sequence[Span], dtype: torch.dtype, device: torch.device) -> Attention:
     masks = []
     for span in spans:
         index = torch.arange(span.tokens, device=device)
@@ -112,7 +120,7 @@ def _flex_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, *, 
 
 @functools.cache
 def _flex(device: str) -> Any:
-    """FlexAttention: compiled on GPUs, where it holds the scores otherwise; as plain PyTorch on CPUs, for checks."""
+    """FlexAttention: compiled on GPUs, because it holds all scores otherwise; as plain PyTorch on CPUs, for checks."""
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention) if device == "cuda" else flex_attention
