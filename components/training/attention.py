@@ -34,7 +34,7 @@ Attention = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 NAME = "packed_groups"
 # On a CPU `split` calls some ten small kernels a response, `dense` computes pairs that nobody needs. They are equally fast
 # where there are this many needless multiplications a call.
-_NEEDLESS_PER_CALL = 400_000
+_NEEDLESS_PER_CALL = 600_000
 
 
 def choose(spans: Sequence[Span], heads: int, head_dim: int, device: str) -> Implementation:

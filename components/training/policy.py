@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from components.shared.families import family_of
+from components.shared.families import family_of, known_family
 
 
 def load_policy(folder: Path, dtype: torch.dtype, *, gradient_checkpointing: bool = False) -> Any:
@@ -54,11 +54,11 @@ def shards(folder: Path) -> list[Path]:
     return found
 
 
-def parameter_names(model: nn.Module, folder: Path) -> dict[str, str]:
+def parameter_names(model: Any, folder: Path) -> dict[str, str]:
     """File tensor -> the model's name for it, tied ones by their first. Raises ValueError if one is not the model's."""
     first = {id(parameter): name for name, parameter in model.named_parameters()}
     known = {name: first[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
-    names, family = {}, family_of(folder)
+    names, family = {}, known_family(model.config.model_type, folder)
     for shard in shards(folder):
         with safe_open(shard, "pt") as file:
             tensors = list(file.keys())
@@ -74,7 +74,7 @@ def parameter_names(model: nn.Module, folder: Path) -> dict[str, str]:
 
 
 @torch.no_grad()
-def copy_weights(model: nn.Module, folder: Path) -> bool:
+def copy_weights(model: Any, folder: Path) -> bool:
     """Copy a policy's weights into the model. Returns whether that changed the frozen ones."""
     parameters = dict(model.named_parameters())
     names = parameter_names(model, folder)
