@@ -34,35 +34,39 @@ HINT = "The square is red"
 
 
 def write_dataset(folder: Path, count: int) -> dict[str, Sample]:
-    """A dataset as ingest leaves it, with 4 random frames of 56 x 56 a sample at 2 frames a second."""
+    """A dataset as ingest leaves it: random videos of 2, 4 or 6 frames of 56 x 56 at 2 frames a second; every second
+    sample has an image of 84 x 56 beside its video.
+    """
     rng = np.random.default_rng(0)
     (folder / "frames").mkdir(parents=True)
     samples, records = {}, []
+
+    def add(video: str, shape: tuple[int, int, int]) -> None:
+        frames = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        file = f"frames/{video}.npy"
+        np.save(folder / file, frames)
+        times = tuple(0.5 * index for index in range(shape[0]))
+        records.append(
+            Frames(
+                video=video, file=file, timestamps=times, fps=2.0, duration=0.5 * shape[0], height=shape[1],
+                width=shape[2], digest=frames_digest(frames),
+            )
+        )  # fmt: skip
+
     for index in range(count):
         sample = Sample(
             id=f"s{index:02d}",
             video=f"v{index:02d}",
+            image=f"i{index:02d}" if index % 2 else "",
             question="What color is the square?" + " Look twice." * (index % 3),
             options=("red", "green", "blue"),
             answer="B",
             task="multiple_choice",
         )
-        frames = rng.integers(0, 256, (4, 56, 56, 3), dtype=np.uint8)
-        file = f"frames/{index}.npy"
-        np.save(folder / file, frames)
+        add(sample.video, (2 + 2 * (index % 3), 56, 56))
+        if sample.image:
+            add(sample.image, (1, 84, 56))
         samples[sample.id] = sample
-        records.append(
-            Frames(
-                video=sample.video,
-                file=file,
-                timestamps=(0.0, 0.5, 1.0, 1.5),
-                fps=2.0,
-                duration=2.0,
-                height=56,
-                width=56,
-                digest=frames_digest(frames),
-            )
-        )
     write_records(folder / SAMPLES, samples.values())
     write_records(folder / FRAMES, records)
     write_records(folder / QUARANTINE, [])

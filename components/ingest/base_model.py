@@ -11,10 +11,10 @@ from pathlib import Path
 from components.ingest.errors import IngestError
 from components.ingest.settings import TINY, IngestSettings
 from components.ingest.sources import FolderSource, Source, open_source
+from components.shared.families import FAMILIES
 from components.shared.files import sha256_bytes
 
 TINY_WEIGHTS = Path(__file__).parent / "tiny_model" / "weights"
-MODEL_TYPES = ("qwen2_5_vl",)  # what components/shared/policy_inputs.py can prompt
 # weights that cannot run code, configuration, tokenizer, processor and licence; nothing else enters the store
 ALLOWED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "LICENSE*", "NOTICE*")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
@@ -125,8 +125,8 @@ def _model_type(folder: Path, model: str) -> str:
         found = json.loads((folder / "config.json").read_text()).get("model_type")
     except (ValueError, AttributeError) as error:
         raise IngestError(f"ingest.model: config.json of {model} is not a JSON object ({error})") from error
-    if found not in MODEL_TYPES:
-        known = ", ".join(MODEL_TYPES)
+    if found not in FAMILIES:
+        known = ", ".join(FAMILIES)
         raise IngestError(f"ingest.model: config.json of {model} has model_type {found!r}; supported: {known}")
     return str(found)
 

@@ -42,7 +42,7 @@ def vision_grid(policy: Path) -> VisionGrid:
         return VisionGrid(vision["patch_size"] * vision["spatial_merge_size"], vision["temporal_patch_size"])
     except KeyError as error:
         raise IngestError(
-            f"ingest.model: config.json has no vision_config.{error.args[0]}; is it Qwen2.5-VL?"
+            f"ingest.model: config.json has no vision_config.{error.args[0]}; is it a Qwen2-VL or Qwen2.5-VL?"
         ) from None
 
 

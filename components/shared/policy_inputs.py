@@ -1,8 +1,8 @@
 """From a Prompt to the tensors that the policy takes: the same for the sampler's check, the trainer and the tests.
 
 Frames are never resized, and positions are computed here: from 5.3 on, transformers' `get_rope_index` lets the text
-after a video start at the video's largest *spatial* position + 1. Qwen2.5-VL was trained, and vLLM runs it, with the
-largest position of all three axes + 1. Pass `position_ids` to the model explicitly; never let it call `get_rope_index`.
+after a video start at the video's largest *spatial* position + 1. Qwen2-VL and Qwen2.5-VL were trained, and vLLM runs them,
+with the largest position of all three axes + 1. Pass `position_ids` to the model explicitly; never let it call `get_rope_index`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components.shared.families import Family, family_of
 from components.shared.prompts import BANNED_TOKENS, prompt_text
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class PromptInputs:
     position_ids: Int[torch.Tensor, "3 L"]  # temporal, height, width
     pixel_values_videos: Float[torch.Tensor, "V patch"]
     video_grid_thw: Int[torch.Tensor, "1 3"]  # in patches
-    second_per_grid_ts: Float[torch.Tensor, " 1"]
+    second_per_grid_ts: Float[torch.Tensor, " 1"]  # Qwen2.5-VL's positions follow it, Qwen2-VL's do not
     pixel_values: Float[torch.Tensor, "I patch"] | None = None
     image_grid_thw: Int[torch.Tensor, "1 3"] | None = None
 
@@ -50,36 +51,38 @@ class PromptInputs:
 
 
 def load_processor(policy: Path) -> Any:
-    """The policy's own processor, loaded once a process. Raises ValueError if the folder is no Qwen2.5-VL policy."""
+    """The policy's own processor, loaded once a process. Raises ValueError if the folder is no policy of a known family."""
     return _load_processor(Path(policy).resolve())
 
 
 @functools.lru_cache(maxsize=4)
 def _load_processor(policy: Path) -> Any:
-    if not (policy / "config.json").is_file():
-        raise ValueError(f"{policy}: no config.json; a policy is a folder as `save_pretrained` writes it")
+    family = family_of(policy)
     from components.shared.torchvision_compat import ensure_torchvision
 
     ensure_torchvision()
     from transformers import AutoConfig, AutoProcessor, GenerationConfig
 
     config = AutoConfig.from_pretrained(policy, local_files_only=True)
-    if config.model_type != "qwen2_5_vl":
-        raise ValueError(f"{policy / 'config.json'}: model_type is {config.model_type!r}, it must be 'qwen2_5_vl'")
     processor = AutoProcessor.from_pretrained(policy, local_files_only=True)
     generation = None
     if (policy / "generation_config.json").is_file():
         generation = GenerationConfig.from_pretrained(policy, local_files_only=True)
-    _configs[processor] = config, generation
+    _configs[processor] = family, config, generation
     return processor
+
+
+def policy_family(processor: Any) -> Family:
+    """The family of the model that belongs to a processor from `load_processor`."""
+    return _configs_of(processor)[0]
 
 
 def policy_config(processor: Any) -> Any:
     """The model's configuration that belongs to a processor from `load_processor`."""
-    return _configs_of(processor)[0]
+    return _configs_of(processor)[1]
 
 
-def _configs_of(processor: Any) -> tuple[Any, Any]:
+def _configs_of(processor: Any) -> tuple[Family, Any, Any]:
     try:
         return _configs[processor]
     except KeyError:
@@ -105,7 +108,7 @@ def _banned_token_ids(processor: Any) -> tuple[int, ...]:
 
 def eos_token_ids(processor: Any) -> tuple[int, ...]:
     """Ids that end a response, ascending: the tokenizer's and those of the policy's generation_config.json."""
-    _, generation = _configs_of(processor)
+    _, _, generation = _configs_of(processor)
     named = generation.eos_token_id if generation is not None else None
     ids = named if isinstance(named, list) else [] if named is None else [named]
     return tuple(sorted({processor.tokenizer.eos_token_id, *ids}))
@@ -164,7 +167,7 @@ def _merged(processor: Any, grid: tuple[int, int, int]) -> int:
 def mrope_positions(
     token_types: np.ndarray, grids: dict[int, tuple[int, int, int]], merge_size: int, time_factor: float
 ) -> np.ndarray:
-    """M-RoPE positions as in Qwen2.5-VL, arXiv 2502.13923 section 2.1.2: int64 (3, L) for temporal, height and width.
+    """M-RoPE positions, arXiv 2409.12191 section 2.1 and 2502.13923 section 2.1.2: int64 (3, L), temporal, height, width.
 
     `token_types` (L,) is 0 for text, 1 for the image and 2 for the video; `grids` are the patches of each along time,
     height and width; `time_factor` is how many temporal positions a temporal patch of the video lasts. Temporal
@@ -204,7 +207,7 @@ def encode_prompt(processor: Any, prompt: Prompt) -> PromptInputs:
     types[ids == processor.image_token_id] = _IMAGE
     types[ids == processor.video_token_id] = _VIDEO
     seconds = torch.tensor([processor.video_processor.temporal_patch_size / prompt.fps])  # float32, as vLLM gets it
-    factor = seconds.item() * policy_config(processor).vision_config.tokens_per_second
+    factor = policy_family(processor).time_factor(policy_config(processor), seconds.item())
     positions = mrope_positions(types.numpy(), grids, processor.video_processor.merge_size, factor)
     return PromptInputs(
         input_ids=ids,

@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from components.training.packing import PackedBatch, attention_mask, scatter
+from components.training.attention import Attention, Implementation, attention, choose, use_packed_attention
+from components.training.head import ScoringHead
+from components.training.packing import PackedBatch, scatter
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float
 
     from components.shared.policy_inputs import PromptInputs
 
 
-class Float32Head(nn.Linear):
-    """The language model's head with logits in fp32, whatever the weight's type.
+class PackedPolicy(nn.Module):
+    """A model whose forward takes packed groups. `features` are its frozen vision tower's, made beforehand.
 
-    Logits in bf16 are rounded to multiples of 1/16 and more; summed over a response that drowns the log-ratios.
+    It takes the given model over: lm_head and attention are replaced.
     """
 
-    def __init__(self, head: nn.Linear) -> None:
-        nn.Module.__init__(self)
-        self.in_features, self.out_features = head.in_features, head.out_features
-        self.weight = head.weight  # may be tied to the embedding
-        self.register_parameter("bias", None)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden.float(), self.weight.float())
-
-
-class PackedPolicy(nn.Module):
-    """A Qwen2.5-VL whose forward takes packed groups. `features` are its frozen vision tower's, made beforehand."""
-
-    def __init__(self, model: Any, banned: Sequence[int], lm_head_chunk: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        banned: Sequence[int],
+        lm_head_chunk: int,
+        attention: Literal["auto"] | Implementation = "auto",
+    ) -> None:
         super().__init__()
         self.model = model
-        self.model.lm_head = Float32Head(model.lm_head)
-        self.lm_head_chunk = lm_head_chunk
+        self.model.lm_head = ScoringHead(model.lm_head, lm_head_chunk)
+        self.attention = attention
+        use_packed_attention(model.model.language_model)
         self.banned: Tensor
         self.register_buffer("banned", torch.tensor(banned, dtype=torch.int64), persistent=False)
 
@@ -57,30 +51,24 @@ class PackedPolicy(nn.Module):
         ids = packed.input_ids
         embeddings = core.language_model.embed_tokens(ids)
         pads = (ids == self.model.config.video_token_id) | (ids == self.model.config.image_token_id)
-        embeddings = embeddings.masked_scatter(pads[..., None], features.to(embeddings.dtype))
+        embeddings = embeddings.masked_scatter(pads[:, None], features.to(embeddings.dtype))
         hidden = core.language_model(
-            inputs_embeds=embeddings,
-            position_ids=packed.position_ids,
-            attention_mask={"full_attention": attention_mask(packed.segments)},
+            inputs_embeds=embeddings[None],
+            position_ids=packed.position_ids[:, None],
+            attention_mask={"full_attention": self._attention(packed, embeddings)},
             use_cache=False,
-        ).last_hidden_state
-        hidden = hidden.flatten(0, 1).index_select(0, packed.sources)  # indexing's gradient adds up in any order
-        chunks = zip(hidden.split(self.lm_head_chunk), packed.targets.split(self.lm_head_chunk), strict=True)
-        if len(hidden) <= self.lm_head_chunk or not torch.is_grad_enabled():
-            parts = [self._score(*chunk) for chunk in chunks]
-        else:
-            parts = [checkpoint(self._score, *chunk, use_reentrant=False) for chunk in chunks]
-        logprobs, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
+        ).last_hidden_state[0]
+        hidden = hidden.index_select(0, packed.sources)  # indexing's gradient adds up in any order
+        logprobs, entropies = self.model.lm_head(hidden, packed.targets, self.banned)
         return scatter(logprobs, packed), scatter(entropies, packed)
 
-    def _score(
-        self, hidden: Float[Tensor, "n hidden"], targets: Int[Tensor, " n"]
-    ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        logits = self.model.lm_head(hidden).index_fill(-1, self.banned, torch.finfo(torch.float32).min)
-        log_softmax = logits.log_softmax(-1)
-        with torch.no_grad():
-            entropy = -(log_softmax.exp() * log_softmax).sum(-1)
-        return log_softmax.gather(-1, targets[:, None])[:, 0], entropy
+    def _attention(self, packed: PackedBatch, like: Tensor) -> Attention:
+        text = self.model.config.get_text_config()
+        head_dim = text.hidden_size // text.num_attention_heads
+        chosen = self.attention
+        if chosen == "auto":
+            chosen = choose(packed.spans, text.num_attention_heads, head_dim, like.device.type)
+        return attention(packed.spans, chosen, like.dtype, like.device)
 
     @torch.no_grad()
     def visual_features(self, prompt: PromptInputs) -> Float[Tensor, "V hidden"]:

@@ -12,22 +12,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-VISION = "model.visual."  # the frozen part; it includes the merger
-# How the model calls a tensor, and how files may: as it does, or as the published Qwen2.5-VL checkpoints do.
-_SPELLINGS = (("", ""), ("model.language_model.", "model."), (VISION, "visual."))
+from components.shared.families import family_of, known_family
 
 
 def load_policy(folder: Path, dtype: torch.dtype, *, gradient_checkpointing: bool = False) -> Any:
-    """The Qwen2.5-VL in `folder`, its vision tower (with the merger) frozen, without dropout.
+    """The model in `folder`, its vision tower (with the merger) frozen, without dropout.
 
-    Raises ValueError if the folder lacks a weight or uses sliding windows.
+    Raises ValueError if the folder's model is of no known family, lacks a weight or uses sliding windows.
     """
-    from components.shared.torchvision_compat import ensure_torchvision
-
-    ensure_torchvision()
-    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
-
-    loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+    family = family_of(folder)
+    loaded: Any = family.transformers_class().from_pretrained(
         folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True, output_loading_info=True
     )
     model, info = loaded
@@ -41,7 +35,8 @@ def load_policy(folder: Path, dtype: torch.dtype, *, gradient_checkpointing: boo
     for module in model.modules():  # so that training mode, which checkpointing needs, changes no number
         if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0
-    model.model.visual.requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(family.vision))
     model.eval()
     if gradient_checkpointing:
         model.model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -59,25 +54,27 @@ def shards(folder: Path) -> list[Path]:
     return found
 
 
-def parameter_names(model: nn.Module, folder: Path) -> dict[str, str]:
+def parameter_names(model: Any, folder: Path) -> dict[str, str]:
     """File tensor -> the model's name for it, tied ones by their first. Raises ValueError if one is not the model's."""
     first = {id(parameter): name for name, parameter in model.named_parameters()}
     known = {name: first[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
-    names = {}
+    names, family = {}, known_family(model.config.model_type, folder)
     for shard in shards(folder):
         with safe_open(shard, "pt") as file:
             tensors = list(file.keys())
         for tensor in tensors:
-            spelled = [ours + tensor.removeprefix(theirs) for ours, theirs in _SPELLINGS if tensor.startswith(theirs)]
+            spelled = [
+                ours + tensor.removeprefix(theirs) for ours, theirs in family.spellings if tensor.startswith(theirs)
+            ]
             found = [known[name] for name in spelled if name in known]
             if not found:
-                raise ValueError(f"{shard}: tensor {tensor} is none of a Qwen2.5-VL's")
+                raise ValueError(f"{shard}: tensor {tensor} is none of a {family.name}'s")
             names[tensor] = found[0]
     return names
 
 
 @torch.no_grad()
-def copy_weights(model: nn.Module, folder: Path) -> bool:
+def copy_weights(model: Any, folder: Path) -> bool:
     """Copy a policy's weights into the model. Returns whether that changed the frozen ones."""
     parameters = dict(model.named_parameters())
     names = parameter_names(model, folder)
@@ -97,7 +94,8 @@ def write_policy(source: Path, target: Path, names: Mapping[str, str], trained: 
     Every other file and tensor is copied, so the vision tower's bytes stay; a trained tensor keeps its name, type and
     file. `names` are `parameter_names`. Raises ValueError if a trained weight has no place in `source` or is frozen.
     """
-    if wrong := [name for name in trained if name not in names.values() or name.startswith(VISION)]:
+    vision = family_of(source).vision
+    if wrong := [name for name in trained if name not in names.values() or name.startswith(vision)]:
         raise ValueError(
             f"{source}: {sorted(wrong)[:5]} cannot be written: not in its files, or part of the vision tower"
         )

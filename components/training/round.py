@@ -22,6 +22,7 @@ from components.training.distributed import Place
 from components.training.forward import PackedPolicy
 from components.training.minibatches import Minibatch, plan
 from components.training.optimizer_steps import OptimizerSteps, Scored
+from components.training.packing import packed_tokens
 from components.training.policy import (
     copy_weights,
     load_policy,
@@ -53,7 +54,9 @@ class Round:
         self.names, self.parameters = parameter_names(model, spec.policy), trainable(model)
         self.masters = load_masters(spec.state)  # where the policy's own files round them
         self._copy_masters()
-        self.policy = PackedPolicy(model, banned_token_ids(processor), self.settings.lm_head_chunk).to(place.device)
+        self.policy = PackedPolicy(
+            model, banned_token_ids(processor), self.settings.lm_head_chunk, self.settings.attention
+        ).to(place.device)
         self.preparer = Preparer(
             self.groups,
             DatasetReader(spec.dataset),
@@ -77,12 +80,12 @@ class Round:
     def _plan(self) -> tuple[Minibatch, ...]:
         return plan(
             [
-                len(group.prompt_token_ids) + sum(len(response.token_ids) - 1 for response in group.responses)
+                packed_tokens(len(group.prompt_token_ids), [len(response.token_ids) for response in group.responses])
                 for group in self.groups
             ],
             steps=self.settings.steps_per_generation,
             world_size=self.place.world_size,
-            micro_batch_groups=self.settings.micro_batch_groups,
+            micro_batch_tokens=self.settings.micro_batch_tokens,
             seed=self.spec.context.seed,
             round_index=self.spec.context.round,
         )

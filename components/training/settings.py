@@ -62,9 +62,20 @@ class TrainingSettings(StepSettings):
     dtype: Literal["bfloat16", "float32"] = setting(
         "bfloat16", "Type of the weights in forward and backward; masters are fp32."
     )
-    micro_batch_groups: int = setting(1, "Packed groups in one forward pass of a process.", unit="groups", ge=1)
+    micro_batch_tokens: int = setting(
+        4096,
+        "Groups share a forward pass as long as their prompts and responses have at most this many tokens together; a"
+        " larger group has one to itself. More is faster up to a point, and takes more memory.",
+        unit="tokens",
+        ge=1,
+    )
+    attention: Literal["auto", "dense", "split", "flex"] = setting(
+        "auto",
+        "How a packed group attends: dense masks what need not be computed; split and flex leave it out, on CPUs and on"
+        " GPUs. auto takes the fastest for the shape. All are exact.",
+    )
     gradient_checkpointing: bool = setting(False, "Recompute activations in the backward pass: slower, less memory.")
-    lm_head_chunk: int = setting(2048, "Positions whose logits are held at a time.", unit="tokens", ge=1)
+    lm_head_chunk: int = setting(512, "Positions whose logits are held at a time.", unit="tokens", ge=1)
     zero_stage: Literal[2, 3] = setting(2, "DeepSpeed's ZeRO stage.")
     offload: bool = setting(False, "Keep the optimizer's state in host memory.")
     nproc_per_node: int = setting(1, "Training processes, one a GPU.", unit="processes", ge=1, compiled=True)

@@ -22,13 +22,13 @@ def main(spec_file: Path) -> None:
     spec = WorkerSpec.model_validate_json(spec_file.read_text())
     for name in _NOT_NEEDED:
         sys.modules[name] = None  # type: ignore[assignment] # Python's way to make an import fail
-    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # nothing is compiled, and loading the compiler takes 2 s
     if int(os.environ["RANK"]) != 0:
         os.environ.pop("DEEPVIDEO_PROGRESS", None)
 
     import torch
 
     if not torch.cuda.is_available():
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"  # nothing is compiled on CPUs, and loading the compiler takes 2 s
         os.environ["DS_ACCELERATOR"] = "cpu"
         torch.use_deterministic_algorithms(True)  # a round that was killed ends with the same weights, bit for bit
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch sets it by assignment

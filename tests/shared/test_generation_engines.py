@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from components.shared.families import family_of
 from components.shared.generation import GenerationSettings, Prompt, Sampled, Sampler, make_sampler
 from components.shared.policy_inputs import (
     banned_token_ids,
@@ -20,6 +21,7 @@ from components.shared.policy_inputs import (
     model_inputs,
 )
 from components.shared.schemas import Response, Sample
+from tests.tiny_policies import write_policy_of
 
 ROOT = Path(__file__).parents[2]
 POLICY = ROOT / "components/ingest/tiny_model/weights"
@@ -45,10 +47,15 @@ def make_prompts(count: int, first: int = 0, fps: float = 1.7, image: bool = Fal
 
 
 def ask(
-    sampler: Sampler, prompts: list[Prompt], n: int = 3, temperature: float = 1.0, length: int = 24
+    sampler: Sampler,
+    prompts: list[Prompt],
+    n: int = 3,
+    temperature: float = 1.0,
+    length: int = 24,
+    policy: Path = POLICY,
 ) -> list[Sampled]:
     seeds = [1000 * index for index in range(len(prompts))]
-    return sampler.sample(POLICY, prompts, n=n, seeds=seeds, temperature=temperature, max_completion_length=length)
+    return sampler.sample(policy, prompts, n=n, seeds=seeds, temperature=temperature, max_completion_length=length)
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +78,11 @@ def model() -> object:
     return Qwen2_5_VLForConditionalGeneration.from_pretrained(POLICY).eval()
 
 
-def forward_logprobs(model: object, prompt: Prompt, response: Response) -> np.ndarray:
+def forward_logprobs(model: object, prompt: Prompt, response: Response, policy: Path = POLICY) -> np.ndarray:
     """Log-probabilities (tokens,) of a response from one plain forward over prompt and response."""
     import torch
 
-    processor = load_processor(POLICY)
+    processor = load_processor(policy)
     inputs = encode_prompt(processor, prompt)
     arguments = model_inputs(inputs, "cpu")
     tokens = torch.tensor(response.token_ids)
@@ -99,6 +106,20 @@ def test_logprobs_are_those_of_a_plain_forward(
     for prompt, sampled in zip(prompts, ask(request.getfixturevalue(engine), prompts), strict=True):
         for response in sampled.responses:
             np.testing.assert_allclose(response.logprobs, forward_logprobs(model, prompt, response), atol=1e-3)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+def test_qwen2_vl_is_sampled_with_an_image_beside_the_video(
+    engine: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    # the engines also compare their prompts' token ids with the trainer's
+    policy = write_policy_of("qwen2_vl", tmp_path / "policy", ["Where is the square? left right Think, then answer."])
+    model = family_of(policy).transformers_class().from_pretrained(policy).eval()
+    prompts = make_prompts(1, fps=0.3) + make_prompts(1, first=1, image=True)
+    for prompt, sampled in zip(prompts, ask(request.getfixturevalue(engine), prompts, policy=policy), strict=True):
+        for response in sampled.responses:
+            expected = forward_logprobs(model, prompt, response, policy)
+            np.testing.assert_allclose(response.logprobs, expected, atol=1e-3)
 
 
 def test_one_call_gives_the_same_tokens_whatever_happened_before(vllm: Sampler) -> None:

@@ -22,6 +22,7 @@ from components.shared.policy_inputs import (
     render,
 )
 from components.shared.schemas import Sample
+from tests.tiny_policies import write_policy_of
 
 POLICY = Path(__file__).parents[2] / "components/ingest/tiny_model/weights"
 
@@ -102,6 +103,18 @@ def test_text_after_the_video_goes_on_after_its_last_temporal_position() -> None
     assert inputs.next_position == last + 1 + len(inputs.input_ids) - 1 - int(video[-1])
 
 
+def test_qwen2_vl_counts_temporal_patches_whatever_the_frame_rate(tmp_path: Path) -> None:
+    # arXiv 2409.12191 section 2.1: the temporal position goes up by one with each (pair of) frames
+    processor = load_processor(write_policy_of("qwen2_vl", tmp_path / "policy", ["What moves? look up"]))
+    slow, fast = (encode_prompt(processor, make_prompt(fps=fps, image=True)) for fps in (0.5, 4.0))
+    assert slow.position_ids.equal(fast.position_ids) and slow.second_per_grid_ts.tolist() == [4.0]
+    video = (slow.mm_token_type_ids == 2).nonzero().flatten()
+    start = int(video[0])
+    assert (slow.position_ids[0, video] - start).tolist() == [patch for patch in range(4) for _ in range(4)]
+    image = (slow.mm_token_type_ids == 1).nonzero().flatten()
+    assert slow.position_ids[0, image].unique().tolist() == [int(slow.position_ids[0, image[0] - 1]) + 1]
+
+
 def test_banned_ids_are_vision_tokens_and_ids_without_a_token() -> None:
     processor = load_processor(POLICY)
     banned = banned_token_ids(processor)
@@ -130,5 +143,5 @@ def test_a_folder_that_is_no_policy_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no config.json"):
         load_processor(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
-    with pytest.raises(ValueError, match="model_type is 'qwen2'"):
+    with pytest.raises(ValueError, match="config.json: model_type is 'qwen2'; supported: qwen2_vl, qwen2_5_vl"):
         load_processor(tmp_path)

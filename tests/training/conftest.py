@@ -1,4 +1,4 @@
-"""A tiny random Qwen2.5-VL with its real processor, and a process group of one."""
+"""A tiny random policy of each family with its real processor, and a process group of one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from components.shared.families import FAMILIES
+from tests.tiny_policies import write_policy_of
 from tests.training_fixtures import ANSWERS, HINT
 
 os.environ.setdefault(
@@ -16,19 +18,17 @@ os.environ.setdefault(
 
 
 @pytest.fixture(scope="session")
-def policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A policy as `save_pretrained` writes it: 1.5 M random parameters in float32."""
-    import torch
+def policy_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny random policy of each family."""
+    corpus = [*ANSWERS, HINT, "Think inside, then answer with the letter of one option."]
+    folder = tmp_path_factory.mktemp("policy")
+    return {family: write_policy_of(family, folder / family, corpus) for family in FAMILIES}
 
-    from components.ingest.tiny_model.build import build_model, build_processor
 
-    folder = tmp_path_factory.mktemp("policy") / "tiny"
-    processor = build_processor([*ANSWERS, HINT, "Think inside, then answer with the letter of one option."])
-    torch.manual_seed(0)
-    model = build_model(processor)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+@pytest.fixture(scope="session")
+def policy_folder(policy_folders: dict[str, Path]) -> Path:
+    """The Qwen2.5-VL among them."""
+    return policy_folders["qwen2_5_vl"]
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ lengths = st.lists(st.integers(1, 5000), min_size=1, max_size=40)
 
 
 @settings(deadline=None)
-@given(lengths, st.integers(1, 9), st.integers(1, 4), st.integers(1, 5))
+@given(lengths, st.integers(1, 9), st.integers(1, 4), st.integers(1, 12_000))
 def test_every_group_is_dealt_out_once_and_ranks_stay_in_step(
-    tokens: list[int], steps: int, world_size: int, size: int
+    tokens: list[int], steps: int, world_size: int, budget: int
 ) -> None:
-    made = plan(tokens, steps=steps, world_size=world_size, micro_batch_groups=size, seed=0, round_index=1)
+    made = plan(tokens, steps=steps, world_size=world_size, micro_batch_tokens=budget, seed=0, round_index=1)
     dealt = [
         index
         for step in made
@@ -33,22 +33,40 @@ def test_every_group_is_dealt_out_once_and_ranks_stay_in_step(
     assert dealt == [index for step in made for index in step.indices()]
     assert len(made) == min(steps, len(tokens))
     for step in made:
-        assert len({tuple(len(micro.groups) for micro in rank) for rank in step.ranks}) == 1  # collectives match
+        assert len({len(rank) for rank in step.ranks}) == 1  # collectives match
         assert step.groups == sum(weight > 0 for rank in step.ranks for micro in rank for weight in micro.weights)
+        for micro in (micro for rank in step.ranks for micro in rank):
+            assert len(micro.groups) == 1 or sum(tokens[index] for index in micro.groups) <= budget
+        assert any(all(all(micro.weights) for micro in rank) for rank in step.ranks)  # no pass is idle on all of them
     sizes = [step.groups for step in made]
     assert max(sizes) - min(sizes) <= 1
 
 
+def test_groups_share_a_forward_pass_within_the_budget() -> None:
+    (step,) = plan([60, 50, 40, 30, 200], steps=1, world_size=1, micro_batch_tokens=100, seed=0, round_index=1)
+    assert [sorted(micro.groups) for micro in step.ranks[0]] == [[4], [0, 2], [1, 3]]
+
+
+def test_a_rank_with_fewer_forward_passes_makes_more_of_its_groups_before_it_idles() -> None:
+    # one rank gets the long group and a short one, which do not fit together; the other's two would
+    (step,) = plan([100, 30, 30, 10], steps=1, world_size=2, micro_batch_tokens=100, seed=0, round_index=1)
+    assert [[micro.groups for micro in rank] for rank in step.ranks] == [[(0,), (3,)], [(1,), (2,)]]
+    (step,) = plan([100, 30, 30], steps=1, world_size=2, micro_batch_tokens=100, seed=0, round_index=1)
+    assert [[micro.groups for micro in rank] for rank in step.ranks] == [[(0,)], [(1, 2)]]
+    (step,) = plan([10], steps=1, world_size=2, micro_batch_tokens=100, seed=0, round_index=1)
+    assert [[micro.weights for micro in rank] for rank in step.ranks] == [[(1.0,)], [(0.0,)]]
+
+
 def test_two_ranks_get_about_equally_many_tokens() -> None:
     tokens = [100 * (i + 1) for i in range(16)]
-    (step,) = plan(tokens, steps=1, world_size=2, micro_batch_groups=1, seed=0, round_index=1)
+    (step,) = plan(tokens, steps=1, world_size=2, micro_batch_tokens=1, seed=0, round_index=1)
     loads = [sum(tokens[i] for micro in rank for i in micro.groups) for rank in step.ranks]
     assert abs(loads[0] - loads[1]) <= 100
 
 
 def test_the_order_is_fixed_by_seed_and_round() -> None:
     def order(seed: int, round_index: int) -> object:
-        return plan([10] * 30, steps=5, world_size=1, micro_batch_groups=2, seed=seed, round_index=round_index)
+        return plan([10] * 30, steps=5, world_size=1, micro_batch_tokens=20, seed=seed, round_index=round_index)
 
     assert order(1, 1) == order(1, 1)
     assert order(1, 1) != order(1, 2)

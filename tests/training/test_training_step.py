@@ -32,7 +32,7 @@ SETTINGS = TrainingSettings(
     beta=0.05,
     steps_per_generation=3,
     num_iterations=2,
-    micro_batch_groups=2,
+    micro_batch_tokens=400,
     checkpoint_steps=2,
     dtype="float32",
 )
@@ -156,7 +156,7 @@ def test_killed_in_the_middle_and_run_again_it_ends_in_the_same_bytes(
 
 
 def test_two_processes_train_as_one_does(round_one: SimpleNamespace) -> None:
-    settings = SETTINGS.model_copy(update={"nproc_per_node": 2, "micro_batch_groups": 1, "steps_per_generation": 2})
+    settings = SETTINGS.model_copy(update={"nproc_per_node": 2, "micro_batch_tokens": 1, "steps_per_generation": 2})
     two = train(**round_one.refs, settings=settings, context=round_one.context)
     one = train(**round_one.refs, settings=settings.model_copy(update={"nproc_per_node": 1}), context=round_one.context)
     ours, theirs = weights(round_one, two), weights(round_one, one)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.shared.families import family_of
 from components.shared.generation import GenerationSettings, Prompt, Sampled
 from components.shared.generation.quiet import captured_output
 from components.shared.generation.requests import checked_token_ids, make_response
@@ -74,13 +75,14 @@ class TransformersSampler:
             return
         began = time.monotonic()
         import torch
-        from transformers import Qwen2_5_VLForConditionalGeneration
 
         on_gpu = torch.cuda.is_available()
         name = self.settings.dtype if self.settings.dtype != "auto" else "bfloat16" if on_gpu else "float32"
         with captured_output():  # its progress bar
-            model: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-                policy, dtype=getattr(torch, name), local_files_only=True
+            model: Any = (
+                family_of(policy)
+                .transformers_class()
+                .from_pretrained(policy, dtype=getattr(torch, name), local_files_only=True)
             )
         self._model = model.to("cuda" if on_gpu else "cpu").eval()
         self._policy = policy

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.shared.families import Family
 from components.shared.generation import GenerationSettings, Prompt, Sampled
 from components.shared.generation.quiet import captured_output, environment, no_garbage_collection
 from components.shared.generation.requests import check_same_prompt, checked_token_ids, make_response
@@ -19,11 +20,11 @@ from components.shared.policy_inputs import (
     eos_token_ids,
     load_processor,
     policy_config,
+    policy_family,
     render,
 )
 from components.shared.schemas import Response
 
-_ARCHITECTURE = "Qwen2_5_VLForConditionalGeneration"
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process: it starts sooner and samples the same tokens every time
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -135,7 +136,7 @@ class VllmSampler:
             try:
                 if "OMP_NUM_THREADS" in os.environ:
                     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"].partition(",")[0]))
-                self._engine = _new_engine(self._engine_arguments(policy, processor, on_gpu))
+                self._engine = _new_engine(policy_family(processor), self._engine_arguments(policy, processor, on_gpu))
             except Exception as error:
                 self._torch_threads()
                 raise RuntimeError(
@@ -178,12 +179,11 @@ class VllmSampler:
         }
 
 
-def _new_engine(arguments: dict[str, Any]) -> Any:
+def _new_engine(family: Family, arguments: dict[str, Any]) -> Any:
     from vllm import LLM, ModelRegistry
-    from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
     # Given as a class, vLLM inspects it here. Else it would import everything once more in a child process to do so.
-    ModelRegistry.register_model(_ARCHITECTURE, Qwen2_5_VLForConditionalGeneration)
+    ModelRegistry.register_model(family.model_class, family.vllm_class())
     return LLM(**arguments)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # `TrainingSettings` as far as the loss and the forward pass read it, without pydantic; the values are its defaults.
-SETTINGS: Any = SimpleNamespace(objective="reg_grpo", std_floor=1.0, beta=0.0, kl_estimator="k3", lm_head_chunk=2048)
+SETTINGS: Any = SimpleNamespace(objective="reg_grpo", std_floor=1.0, beta=0.0, kl_estimator="k3", lm_head_chunk=512)
 
 Step = Callable[[], "Tensor"]  # forward and backward; returns the responses' log-probs (G, T), detached
 

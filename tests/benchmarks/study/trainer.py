@@ -18,6 +18,7 @@ from components.training.forward import PackedPolicy
 from components.training.minibatches import Minibatch, plan
 from components.training.objectives import OBJECTIVES
 from components.training.optimizer_steps import OptimizerSteps, Scored
+from components.training.packing import packed_tokens
 from components.training.policy import parameter_names, trainable, write_policy
 from components.training.prepare import Prepared, Preparer
 from components.training.settings import TrainingSettings
@@ -116,10 +117,10 @@ class Trainer:
 
     def _plan(self, groups: Sequence[Group], round_index: int) -> tuple[Minibatch, ...]:
         return plan(
-            [len(group.prompt_token_ids) + sum(len(r.token_ids) - 1 for r in group.responses) for group in groups],
+            [packed_tokens(len(group.prompt_token_ids), [len(r.token_ids) for r in group.responses]) for group in groups],
             steps=self.settings.steps_per_generation,
             world_size=1,
-            micro_batch_groups=self.settings.micro_batch_groups,
+            micro_batch_tokens=self.settings.micro_batch_tokens,
             seed=self.seed,
             round_index=round_index,
         )
