@@ -20,6 +20,7 @@ from components.training import state
 from components.training.checkpoint import Position, find_checkpoint, write_checkpoint
 from components.training.distributed import Place
 from components.training.forward import PackedPolicy
+from components.training.frozen import write_trained
 from components.training.minibatches import Minibatch, plan
 from components.training.optimizer_steps import OptimizerSteps, Scored
 from components.training.policy import (
@@ -28,7 +29,6 @@ from components.training.policy import (
     parameter_names,
     stored_in_float32,
     trainable,
-    write_policy,
 )
 from components.training.prepare import Prepared, Preparer
 from components.training.spec import POLICY, STATE, SUMMARY, Report, WorkerSpec
@@ -179,10 +179,10 @@ class Round:
     def _write(self, position: Position) -> None:
         spec, leads = self.spec, self.place.leads
         policy_folder, state_folder = spec.output / POLICY, spec.output / STATE
-        masters = gathered_masters(self.parameters, keep=leads)
+        masters, frozen = gathered_masters(self.parameters, keep=leads), 0
         if leads:
             state_folder.mkdir()
-            write_policy(spec.policy, policy_folder, self.names, masters)
+            frozen = write_trained(spec.policy, policy_folder, self.names, masters)
             if not stored_in_float32(spec.policy):
                 save_masters(masters, state_folder)
         del masters
@@ -194,6 +194,7 @@ class Round:
                 startup_seconds=self.startup_seconds,
                 skipped_steps=position.skipped_steps,
                 noise=position.noise,
+                frozen_tensors=frozen,
                 engines=loaded_engines(),
                 metrics=position.metrics,
             )

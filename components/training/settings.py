@@ -65,8 +65,13 @@ class TrainingSettings(StepSettings):
     micro_batch_groups: int = setting(1, "Packed groups in one forward pass of a process.", unit="groups", ge=1)
     gradient_checkpointing: bool = setting(False, "Recompute activations in the backward pass: slower, less memory.")
     lm_head_chunk: int = setting(2048, "Positions whose logits are held at a time.", unit="tokens", ge=1)
-    zero_stage: Literal[2, 3] = setting(2, "DeepSpeed's ZeRO stage.")
-    offload: bool = setting(False, "Keep the optimizer's state in host memory.")
+    zero_stage: Literal[1, 2, 3] = setting(
+        2, "DeepSpeed's ZeRO stage: ranks share the optimizer's state (1), the gradients too (2), the weights too (3)."
+    )
+    offload_optimizer: bool = setting(
+        False, "Keep the optimizer's state in host memory, and make its steps on the CPU: slower, less GPU memory."
+    )
+    offload_param: bool = setting(False, "zero_stage 3: keep the weights in host memory between their uses.")
     nproc_per_node: int = setting(1, "Training processes, one a GPU.", unit="processes", ge=1, compiled=True)
     checkpoint_steps: int = setting(
         8, "Optimizer steps between checkpoints inside a round; 0 makes none.", unit="steps", ge=0
@@ -120,6 +125,13 @@ class TrainingSettings(StepSettings):
                 f"objective {objective} is trained on samples of its reference, the run's first policy:"
                 " leave it at run, or choose online_dpo"
             )
+        return value
+
+    @field_validator("offload_param")
+    @classmethod
+    def _is_what_zero_3_can_do(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("zero_stage") != 3:
+            raise ValueError("only ZeRO-3 divides the weights: set zero_stage to 3, or offload the optimizer alone")
         return value
 
     @model_validator(mode="after")

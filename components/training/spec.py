@@ -31,5 +31,6 @@ class Report(Record):
     startup_seconds: float  # imports, loading the policy, and starting DeepSpeed
     skipped_steps: int
     noise: float | None  # std(rho) at unchanged weights, None where it is not finite
+    frozen_tensors: int  # of the written policy, whose bytes are proved to be the input's
     engines: dict[str, str]  # name -> version of what ran
     metrics: tuple[dict[str, float | None], ...]  # one record an optimizer step
