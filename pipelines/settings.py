@@ -27,6 +27,7 @@ from components.shared.rewards.settings import RewardSettings
 from components.shared.sampling.settings import SamplingSettings
 from components.shared.settings import StepSettings, setting
 from components.training.settings import TrainingSettings
+from components.training.warmup_settings import WarmupSettings
 
 
 class SettingsError(ValueError):
@@ -55,6 +56,7 @@ class RunSettings(StepSettings):
     difficulty: DifficultySettings = DifficultySettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     rollout: RolloutSettings = RolloutSettings()
+    warmup: WarmupSettings = WarmupSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     promotion: PromotionSettings = PromotionSettings()

@@ -23,13 +23,14 @@ def faces() -> dict[str, Callable[..., None]]:
     from components.promotion.component import promote_policy
     from components.report.component import write_report
     from components.rollout.component import roll_out_groups
-    from components.training.component import train_policy
+    from components.training.component import train_policy, warm_up_policy
 
     components = {
         "ingest": ingest_data,
         "difficulty": estimate,
         "augmentation": augment_prompts,
         "rollout": roll_out_groups,
+        "warmup": warm_up_policy,
         "training": train_policy,
         "evaluation-before": evaluate_base,
         "evaluation-after": evaluate_trained,

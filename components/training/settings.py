@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from components.shared.settings import StepSettings, setting
-from components.training.objectives import OBJECTIVES, ObjectiveName
+from components.training.objectives import OBJECTIVES, Objective, ObjectiveName, declaration
 
+AdaptedModule = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 _OF_SOME = sorted(frozenset[str]().union(*(objective.settings for objective in OBJECTIVES.values())))
 
 
@@ -59,6 +60,12 @@ class TrainingSettings(StepSettings):
     adam_epsilon: float = setting(1e-8, "AdamW's epsilon.", gt=0)
     max_grad_norm: float = setting(1.0, "The gradient's norm is clipped to this; 0 does not clip.", ge=0)
 
+    lora_r: int = setting(0, "Rank of a LoRA adapter on the language model; 0 trains the language model in full.", ge=0)
+    lora_alpha: int = setting(32, "LoRA: its product is scaled by lora_alpha / lora_r.", ge=1)
+    lora_target_modules: tuple[AdaptedModule, ...] = setting(
+        get_args(AdaptedModule), "LoRA: the linear layers that get an adapter.", min_length=1
+    )
+
     dtype: Literal["bfloat16", "float32"] = setting(
         "bfloat16", "Type of the weights in forward and backward; masters are fp32."
     )
@@ -96,7 +103,7 @@ class TrainingSettings(StepSettings):
         """A value that is not the default is refused if the objective does not look at it. (Dumped settings have all.)"""
         name, objective = info.field_name or "", info.data.get("objective")
         default = cls.model_fields[name].default
-        if objective and name not in OBJECTIVES[objective].settings and value != default:
+        if objective and name not in declaration(objective).settings and value != default:
             users = ", ".join(user for user, item in OBJECTIVES.items() if name in item.settings)
             raise ValueError(f"objective {objective} does not use it: leave it at {default}, or choose one of {users}")
         return value
@@ -112,7 +119,7 @@ class TrainingSettings(StepSettings):
     @classmethod
     def _lets_the_objective_see_the_policy(cls, value: float, info: ValidationInfo) -> float:
         objective = info.data.get("objective")
-        if objective and not OBJECTIVES[objective].kl_penalty and not value:
+        if objective and not declaration(objective).kl_penalty and not value:
             raise ValueError(f"objective {objective} is constant without it: raise it above 0")
         return value
 
@@ -120,7 +127,7 @@ class TrainingSettings(StepSettings):
     @classmethod
     def _is_whose_samples_they_are(cls, value: str, info: ValidationInfo) -> str:
         objective = info.data.get("objective")
-        if objective and OBJECTIVES[objective].rollout_policy == "reference" and value != "run":
+        if objective and declaration(objective).rollout_policy == "reference" and value != "run":
             raise ValueError(
                 f"objective {objective} is trained on samples of its reference, the run's first policy:"
                 " leave it at run, or choose online_dpo"
@@ -141,6 +148,11 @@ class TrainingSettings(StepSettings):
                 "max_steps: lr_scheduler_type cosine needs the run's optimizer steps, more than warmup_steps"
             )
         return self
+
+    @property
+    def declared(self) -> Objective:
+        """What the objective is and wants."""
+        return declaration(self.objective)
 
     @property
     def needs_reference(self) -> bool:

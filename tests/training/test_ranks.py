@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from components.shared.context import StepContext
 from components.shared.groups import groups_to_parquet
@@ -59,6 +58,8 @@ def spec(policy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Worke
         key="ranks",
         dataset=root / "dataset",
         policy=policy_folder,
+        base=None,
+        adapter=None,
         reference=None,
         groups=root / GROUPS,
         state=root / "state",
