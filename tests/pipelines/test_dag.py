@@ -124,3 +124,13 @@ def test_whether_there_is_a_warm_up_cannot_be_changed_for_one_run(tmp_path: Path
     assert settings.warmup.num_train_epochs == 3
     with pytest.raises(SettingsError, match="warmup.num_train_epochs: whether there is a warm-up is compiled in"):
         check(base, "id", {**inputs, OVERRIDES: "warmup.num_train_epochs: 0"})
+
+
+def test_a_warm_up_alone_is_the_supervised_baseline(tmp_path: Path) -> None:
+    spec, _ = compiled(tmp_path, build_settings({"pipeline.rounds": 0, "warmup.num_train_epochs": 3}))
+    by_name = {task["taskInfo"]["name"]: (name, task) for name, task in tasks(spec).items()}
+    assert not any(name.startswith("Round") for name in by_name)
+    after = by_name["Evaluation after"][1]["inputs"]["artifacts"]["policy"]["taskOutputArtifact"]
+    assert after["producerTask"] == by_name["Supervised warm-up"][0]
+    with pytest.raises(SettingsError, match="pipeline.rounds: 0 leaves a warm-up alone"):
+        build_settings({"pipeline.rounds": 0})

@@ -61,6 +61,17 @@ def test_a_warm_up_is_told_in_summary_and_report(arguments, summary):
         write_report(**arguments | {"reports": without(with_one, "warmup", "loss_last_epoch")})
 
 
+def test_a_warm_up_without_rounds_has_a_report_without_them(arguments):
+    outside = [report for report in arguments["reports"] if not report.round]
+    _, folder = write_report(**arguments | {"reports": [*outside[:2], warmup_report(), *outside[2:]]})
+    assert json.loads((folder / "summary.json").read_text())["rounds"] == []
+    assert sorted(path.stem for path in (folder / "plots").iterdir()) == ["levels", "timings"]
+    assert (
+        'id="rounds"' not in (folder / "report.html").read_text()
+        and "| Round |" not in (folder / "report.md").read_text()
+    )
+
+
 def test_differences_are_those_of_the_paired_scores(summary):
     for level in summary["evaluation"].values():
         scores = level["figures"]["sampled"]

@@ -24,6 +24,7 @@ from components.training.distributed import Place, join
 from components.training.round import Round
 from components.training.settings import TrainingSettings
 from components.training.spec import WorkerSpec
+from components.training.state import Adapter
 
 
 def gather_everything(settings: TrainingSettings, parameters: int, make: Any = zero.engine_config) -> dict[str, Any]:
@@ -69,7 +70,9 @@ def main(job_file: Path) -> None:
     spec = WorkerSpec.model_validate(job["spec"])
     for name, changes in job["variants"].items():
         settings = TrainingSettings.model_validate({**spec.settings.model_dump(), **changes})
-        found = run(spec.model_copy(update={"settings": settings}), place, job["steps"])
+        adapter = Adapter.of(settings, "base")
+        update = {"settings": settings, "adapter": adapter, "base": spec.policy if adapter else None}
+        found = run(spec.model_copy(update=update), place, job["steps"])
         if place.leads:
             save_file(found, job_file.parent / f"{name}.safetensors")
     torch.distributed.destroy_process_group()

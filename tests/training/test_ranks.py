@@ -29,15 +29,16 @@ DEADLINE_S = 600
 SETTINGS = TrainingSettings(
     learning_rate=1e-4, beta=0.05, steps_per_generation=1, num_iterations=STEPS, dtype="float32", checkpoint_steps=0,
 )  # fmt: skip
-VARIANTS = {
-    "zero1": {"zero_stage": 1},
-    "zero2": {"zero_stage": 2},
-    "zero3": {"zero_stage": 3},
-    "zero3-recomputing": {"zero_stage": 3, "gradient_checkpointing": True},
+STAGES = {f"zero{stage}": {"zero_stage": stage} for stage in (1, 2, 3)}
+OFFLOADED = {
     "zero1-offload": {"zero_stage": 1, "offload_optimizer": True},
     "zero2-offload": {"zero_stage": 2, "offload_optimizer": True},
     "zero3-offload": {"zero_stage": 3, "offload_optimizer": True, "offload_param": True},
 }
+RECOMPUTING = {"zero3-recomputing": {"zero_stage": 3, "gradient_checkpointing": True}}
+LORA = {f"lora-{name}": {**given, "lora_r": 4} for name, given in STAGES.items()}
+KINDS: dict[str, dict[str, object]] = {"full": {}, "lora": {"lora_r": 4}, "bf16": {"dtype": "bfloat16"}}
+IN_BF16 = {f"bf16-{name}": {**given, "dtype": "bfloat16"} for name, given in STAGES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,12 @@ def distance(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], wha
 
 
 def test_two_ranks_take_the_steps_of_one(spec: WorkerSpec, tmp_path: Path) -> None:
-    (one,) = launch(spec, tmp_path / "one", 1, {"zero2": {"zero_stage": 2}}).values()
-    for name, two in launch(spec, tmp_path / "two", 2, VARIANTS).items():
-        assert distance(two, one, "gradient") <= 1e-5, name
-        assert distance(two, one, "update") <= 1e-3, name
+    alone = {name: {"zero_stage": 2, **changes} for name, changes in KINDS.items()}
+    one = launch(spec, tmp_path / "one", 1, alone)
+    two = launch(spec, tmp_path / "two", 2, STAGES | OFFLOADED | RECOMPUTING | LORA | IN_BF16)
+    for name, found in two.items():
+        kind = next((kind for kind in KINDS if name.startswith(kind)), "full")
+        gradient, update = (distance(found, one[kind], what) for what in ("gradient", "update"))
+        # bf16 rounds gradients to 2^-9 of themselves, and Adam turns that into as much of an update
+        most = (1e-2, 5e-2) if kind == "bf16" else (1e-5, 1e-3)
+        assert gradient <= most[0] and update <= most[1], (name, gradient, update)

@@ -129,7 +129,7 @@ def test_two_processes_train_as_one_does(round_one: SimpleNamespace) -> None:
             assert mine[name] == pytest.approx(other[name], rel=1e-3, abs=1e-6), name
 
 
-def test_in_bf16_the_masters_travel_and_zero_2_and_3_train_alike(policy_folder: Path, tmp_path: Path) -> None:
+def test_in_bf16_the_masters_travel_and_every_zero_stage_trains_alike(policy_folder: Path, tmp_path: Path) -> None:
     half = tmp_path / "half"
     shutil.copytree(policy_folder, half)
     tensors = {name: tensor.bfloat16() for name, tensor in load_file(half / "model.safetensors").items()}
@@ -147,17 +147,29 @@ def test_in_bf16_the_masters_travel_and_zero_2_and_3_train_alike(policy_folder: 
     # six Adam steps of 1e-5 are below half the spacing of bf16 at 1, which is 2^-9: only the masters remember them
     assert torch.equal(stored, tensors["model.norm.weight"]) and not torch.equal(norm, stored.float())
     assert first.results["rho_std_at_unchanged_weights"] < 1e-6
-    again = train(**refs, settings=settings.model_copy(update={"zero_stage": 2}), context=context)
-    assert again.results["series"]["loss"] == pytest.approx(first.results["series"]["loss"], rel=1e-4)
-    others = load_file(folder(given, again.artifacts["state"]) / "masters.safetensors")
-    assert max((masters[name] - others[name]).abs().max().item() for name in masters) < 1e-6  # a tenth of one step
+    for stage in (1, 2):
+        again = train(**refs, settings=settings.model_copy(update={"zero_stage": stage}), context=context)
+        assert again.results["series"]["loss"] == pytest.approx(first.results["series"]["loss"], rel=1e-4), stage
+        others = load_file(folder(given, again.artifacts["state"]) / "masters.safetensors")
+        farthest = max((masters[name] - others[name]).abs().max().item() for name in masters)
+        assert farthest < 1e-6, stage  # a tenth of one step
     # the next round starts from the masters: its first step's log-ratios are 0 under the same rounded weights
     updated = {**refs, **first.artifacts}
+    settings = settings.model_copy(update={"zero_stage": 1})  # a state fits every stage
     second = train(**updated, settings=settings, context=context.model_copy(update={"round": 2}))
     newer = load_file(folder(given, second.artifacts["state"]) / "masters.safetensors")
     farthest = (newer["model.language_model.norm.weight"] - stored.float()).abs().max().item()
     assert farthest > 6.5e-5  # farther from the rounded weights than one round's six steps can lead
     assert second.results["rho_std_at_unchanged_weights"] < 1e-6
+
+
+def test_in_bf16_a_policy_in_fp32_files_keeps_its_precision(round_one: SimpleNamespace) -> None:
+    updates = {"dtype": "bfloat16", "learning_rate": 1e-6, "num_iterations": 1, "checkpoint_steps": 0}
+    outputs = train(**round_one.refs, settings=SETTINGS.model_copy(update=updates), context=round_one.context)
+    before = load_file(folder(round_one, round_one.refs["policy"]) / "model.safetensors")
+    after = weights(round_one, outputs)
+    farthest = max((after[name] - before[name]).abs().max().item() for name in before)
+    assert 1e-6 < farthest < 4e-6  # three Adam steps; rounding to bf16 moves a weight by 2^-9 of itself, 1e-4 and more
 
 
 def test_steps_that_are_not_finite_are_skipped_and_counted(
