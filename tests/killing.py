@@ -72,5 +72,5 @@ def kill_at_every_checkpoint(
 
 
 def _checkpoints(store: Store) -> dict[str, bytes | None]:
-    names = [name for name in store.list_objects("work") if name.endswith("checkpoint.json")]
+    names = [name for name in store.list_objects("work") if name.endswith("/checkpoint.json")]
     return {name: store.read_object(name) for name in names}
