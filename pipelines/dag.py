@@ -1,4 +1,4 @@
-"""The DAG: ingest, evaluation before, the rounds unrolled, evaluation after, promotion, report."""
+"""The DAG: ingest, evaluation before, a warm-up if there is one, the rounds unrolled, evaluation after, promotion, report."""
 
 # no `from __future__ import annotations`: KFP reads types, not strings
 
@@ -14,7 +14,7 @@ from components.ingest.component import ingest_data
 from components.promotion.component import promote_policy
 from components.report.component import write_report
 from components.rollout.component import roll_out_groups
-from components.training.component import train_policy
+from components.training.component import train_policy, warm_up_policy
 from components.training.objectives import OBJECTIVES
 from pipelines.fused_sampling.component import sample_round
 from pipelines.inputs import documentation, signature
@@ -168,10 +168,16 @@ def build_pipeline(settings: RunSettings, **defaults: str) -> Any:
         )
         latest = {name: data.outputs[name] for name in ("policy", "state", "buffer")}
         latest["reports"] = before.outputs["new_reports"]
-        from_base = OBJECTIVES[settings.training.objective].rollout_policy == "reference"
+        if settings.warmup.num_train_epochs:
+            warm = _task(
+                warm_up_policy(dataset=dataset, policy=base, reports=latest["reports"], **given), "Supervised warm-up"
+            )
+            latest |= {"policy": warm.outputs["new_policy"], "reports": warm.outputs["new_reports"]}
+        first = latest["policy"]  # of the rounds: the reference of all of them
+        from_first = OBJECTIVES[settings.training.objective].rollout_policy == "reference"
         for index in range(1, settings.pipeline.rounds + 1):
             a_round = fused_round if settings.pipeline.fuse_sampling else separate_round
-            policies = {"rollout_policy": base if from_base else latest["policy"], "reference": base}
+            policies = {"rollout_policy": first if from_first else latest["policy"], "reference": first}
             task = a_round(round_index=index, dataset=dataset, **policies, **latest, **given)
             task.set_display_name(f"Round {index}")
             latest = {name: task.outputs[name] for name in Round._fields}

@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from components.augmentation.settings import AugmentationSettings
@@ -29,6 +29,7 @@ from components.shared.rewards.settings import RewardSettings
 from components.shared.sampling.settings import SamplingSettings
 from components.shared.settings import StepSettings, setting
 from components.training.settings import TrainingSettings
+from components.training.warmup_settings import WarmupSettings
 
 
 class SettingsError(ValueError):
@@ -38,7 +39,9 @@ class SettingsError(ValueError):
 class PipelineSettings(StepSettings):
     """What shapes the DAG and names the run."""
 
-    rounds: int = setting(4, "Rounds of sampling and training", unit="rounds", compiled=True, ge=1, le=50)
+    rounds: int = setting(
+        4, "Rounds of sampling and training; 0: a warm-up alone", unit="rounds", compiled=True, ge=0, le=50
+    )
     fuse_sampling: bool = setting(
         True, "Run difficulty, augmentation and rollout in one task, on one engine load a round", compiled=True
     )
@@ -57,9 +60,16 @@ class RunSettings(StepSettings):
     difficulty: DifficultySettings = DifficultySettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     rollout: RolloutSettings = RolloutSettings()
+    warmup: WarmupSettings = WarmupSettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     promotion: PromotionSettings = PromotionSettings()
+
+    @model_validator(mode="after")
+    def _trains_at_all(self) -> RunSettings:
+        if not self.pipeline.rounds and not self.warmup.num_train_epochs:
+            raise ValueError("pipeline.rounds: 0 leaves a warm-up alone; raise it, or warmup.num_train_epochs")
+        return self
 
     def digest(self) -> str:
         """SHA-256 over all settings."""

@@ -18,6 +18,7 @@ STEPS = {
     "difficulty": "components.difficulty.component:estimate",
     "augmentation": "components.augmentation.component:augment_prompts",
     "rollout": "components.rollout.component:roll_out_groups",
+    "warmup": "components.training.component:warm_up_policy",
     "training": "components.training.component:train_policy",
     "evaluation-before": "components.evaluation.component:evaluate_base",
     "evaluation-after": "components.evaluation.component:evaluate_trained",

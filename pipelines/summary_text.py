@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from components.report.page import warmup_text
 from components.report.summary import Compared, Summary
 from components.shared.statistics import Estimate
 from pipelines.run_folder import RunFolder
@@ -41,6 +42,8 @@ def print_summary(folder: RunFolder, console: Console) -> None:
         "interval. Then greedy answers, and answers that could not be read: before > after."
     )
     console.print(table)
+    if summary.warmup:
+        console.print(f"Supervised warm-up: {warmup_text(summary.warmup)}", highlight=False)
     if left_out := summary.data.quarantined:
         console.print(f"Left out of the data: {len(left_out)}")
         for item in left_out[:_MOST_QUARANTINED]:

@@ -33,9 +33,9 @@ ANSWERS = (
 HINT = "The square is red"
 
 
-def write_dataset(folder: Path, count: int) -> dict[str, Sample]:
+def write_dataset(folder: Path, count: int, response: str = "") -> dict[str, Sample]:
     """A dataset as ingest leaves it: random videos of 2, 4 or 6 frames of 56 x 56 at 2 frames a second; every second
-    sample has an image of 84 x 56 beside its video.
+    sample has an image of 84 x 56 beside its video. Each has the `response` to learn from.
     """
     rng = np.random.default_rng(0)
     (folder / "frames").mkdir(parents=True)
@@ -62,6 +62,7 @@ def write_dataset(folder: Path, count: int) -> dict[str, Sample]:
             options=("red", "green", "blue"),
             answer="B",
             task="multiple_choice",
+            response=response,
         )
         add(sample.video, (2 + 2 * (index % 3), 56, 56))
         if sample.image:

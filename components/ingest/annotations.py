@@ -13,11 +13,14 @@ from pydantic import ValidationError
 from components.ingest.errors import IngestError
 from components.ingest.formats import choose_format
 from components.shared.files import sha256_bytes
+from components.shared.prompts import BANNED_TOKENS
+from components.shared.rewards.accuracy import is_right
+from components.shared.rewards.format import format_reward
 from components.shared.schemas import PROMOTION_SPLIT, TRAIN_SPLIT, Quarantined, Sample
 
 HELD_OUT = "L1"
 BAD_ROW = "bad_row"
-_NOT_CONTENT = ("split", "source", "licence", "metadata")
+_NOT_CONTENT = ("response", "split", "source", "licence", "metadata")
 _REMEDY = "annotations are a .json list of objects, a .jsonl of one object a line, or a .parquet table"
 
 
@@ -78,7 +81,22 @@ def _sample(fields: dict[str, object], relative: Callable[[str], str], split_for
     if "id" not in fields:
         content = {name: value for name, value in fields.items() if name not in _NOT_CONTENT}
         fields["id"] = sha256_bytes(json.dumps(content, sort_keys=True, default=str).encode())[:16]
-    return Sample.model_validate(fields)
+    sample = Sample.model_validate(fields)
+    _check_response(sample)
+    return sample
+
+
+def _check_response(sample: Sample) -> None:
+    """Raise ValueError unless a reference response is what rounds would reward: well formed, and right."""
+    if not sample.response:
+        return
+    if found := [token for token in BANNED_TOKENS if token in sample.response]:
+        raise ValueError(f"response: holds {found[0]}, which is no text; take it out")
+    if not format_reward(sample, sample.response):
+        glue = "<glue>...</glue>" if sample.task == "grounded_qa" else ""
+        raise ValueError(f"response: must be <think>...</think><answer>...</answer>{glue} and nothing else")
+    if not is_right(sample, sample.response):
+        raise ValueError(f"response: its answer is not the row's, {sample.answer!r}")
 
 
 def _fields_of(error: ValidationError) -> str:

@@ -17,6 +17,7 @@ from components.report.summary import (
     RoundSummary,
     StepSeconds,
     Timings,
+    WarmupSummary,
 )
 from components.shared.dataset import DatasetReader
 from components.shared.reports import StepReport
@@ -47,6 +48,21 @@ def only(reports: Sequence[StepReport], step: str, number: int = 0) -> StepRepor
     if len(found) != 1:
         raise MissingFigure(f"{step}, round {number}: expected one report of the step, got {len(found)}")
     return found[0]
+
+
+def warmup(reports: Sequence[StepReport]) -> WarmupSummary | None:
+    """The warm-up before the first round; None if the run has none."""
+    if not any(report.step == "warmup" for report in reports):
+        return None
+    report = only(reports, "warmup")
+    same = ("samples", "optimizer_steps", "loss_first_epoch", "loss_last_epoch")
+    return WarmupSummary(
+        epochs=figure(report, "num_train_epochs"),
+        answers=figure(report, "targets/answer"),
+        left_out=figure(report, "samples_without_target") + figure(report, "samples_too_long"),
+        policy_digest=report.digests["policy"],
+        **{name: figure(report, name) for name in same},
+    )
 
 
 def rounds(reports: Sequence[StepReport]) -> list[RoundSummary]:

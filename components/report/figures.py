@@ -87,6 +87,8 @@ def draw_all(summary: Summary, folder: Path) -> dict[str, str]:
         "training": (_training, "Training curves over optimizer steps"),
         "timings": (_timings, "Seconds a step took, engine start-ups apart"),
     }
+    if not summary.rounds:  # a warm-up alone
+        figures = {name: figures[name] for name in ("levels", "timings")}
     return {name: _render(draw, label, summary, name, folder) for name, (draw, label) in figures.items()}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from components.report.summary import Summary
+from components.report.summary import Summary, WarmupSummary
 from components.report.verdict import plain, signed
 
 FIGURE_TITLES = {
@@ -73,11 +73,21 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
 
 
+def warmup_text(warmup: WarmupSummary) -> str:
+    """A warm-up in one line."""
+    losses = [_digits(value) for value in (warmup.loss_first_epoch, warmup.loss_last_epoch)]
+    return (
+        f"{warmup.epochs} epochs over {warmup.samples} samples ({warmup.answers} by their answers alone,"
+        f" {warmup.left_out} left out), loss {losses[0]} in the first, {losses[1]} in the last, nats a token"
+    )
+
+
 def facts(run: Summary) -> dict[str, str]:
     """What stands below the verdict."""
     ran = [item for item in run.rounds if not item.skipped]
     skipped = f" ({len(run.rounds) - len(ran)} skipped)" if len(ran) < len(run.rounds) else ""
-    return {
+    warmup = {"Supervised warm-up": warmup_text(run.warmup)} if run.warmup else {}
+    return warmup | {
         "Rounds": f"{len(run.rounds)}{skipped}",
         "Prompts trained on": f"{sum(item.prompts for item in ran)}",
         "Optimizer steps": f"{sum(item.optimizer_steps for item in ran)}",

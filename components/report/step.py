@@ -62,6 +62,7 @@ def write_report(
         engines=collect.engines(reports),
         verdict=verdict(evaluation, promotion, after["confidence"]),
         data=collect.data(reader, dataset.digest),
+        warmup=collect.warmup(reports),
         rounds=tuple(collect.rounds(reports)),
         training=collect.training_series(reports),
         evaluation=evaluation,

@@ -58,6 +58,19 @@ class Histogram(Record):
     counts: tuple[int, ...]
 
 
+class WarmupSummary(Record):
+    """The supervised warm-up before the first round."""
+
+    epochs: int
+    samples: int = Field(description="targets that were learnt: reference responses and answers")
+    answers: int = Field(description="of these, answers that stood in for a reference response")
+    left_out: int = Field(description="samples without a target, or with one that is too long")
+    optimizer_steps: int = Field(description="optimizer steps that were applied")
+    loss_first_epoch: float | None = Field(description="nats a token, mean over the first epoch's optimizer steps")
+    loss_last_epoch: float | None = Field(description="the same of the last epoch")
+    policy_digest: str = Field(description="content digest of the policy that the rounds started from")
+
+
 class RoundSummary(Record):
     """One round of sampling and training. A skipped round (a stop rule had fired) has `skipped` and no figures."""
 
@@ -149,6 +162,7 @@ class Summary(Record):
     engines: dict[str, str] = Field(description="versions of the engines that ran, by name")
     verdict: str = Field(description="the result in one or two sentences")
     data: DataSummary
+    warmup: WarmupSummary | None = Field(None, description="null where no warm-up was compiled in")
     rounds: tuple[RoundSummary, ...]
     training: dict[str, list[float | None]] = Field(
         description="series over optimizer steps, one value a step: step, round, loss, kl, entropy, grad_norm, "

@@ -22,7 +22,7 @@ def write_atomic(path: Path, data: bytes | str) -> Path:
     return path
 
 
-def sha256_bytes(*parts: bytes) -> str:
+def sha256_bytes(*parts: bytes | memoryview) -> str:
     """Hex SHA-256 of the concatenated parts."""
     digest = hashlib.sha256()
     for part in parts:

@@ -27,7 +27,8 @@ class Record(BaseModel):
 class Sample(Record):
     """One question about one video, as annotations give it after every field was checked.
 
-    `answer` is the option's letter for multiple choice, a number's text for numerical and regression, "START to END" in
+    `response` is a whole response to learn from, in the prompt's format; the supervised warm-up alone reads it. `answer` is the
+    option's letter for multiple choice, a number's text for numerical and regression, "START to END" in
     seconds for temporal grounding, text otherwise. `spans` are ground-truth intervals in seconds. `split` is `train`,
     `tuning`, `promotion`, or the name of a held-out level such as `L1`.
     """
@@ -40,6 +41,7 @@ class Sample(Record):
     answer: Annotated[str, Field(min_length=1)]
     task: Task
     spans: tuple[Span, ...] = ()
+    response: str = ""
     split: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] = TRAIN_SPLIT
     source: str = ""
     licence: str = ""

@@ -1,4 +1,8 @@
-"""Checkpoints inside a round: a version in the store, named by a small object under the ledger's key for this work."""
+"""Checkpoints inside a round: a version in the store, named by a small object under the ledger's key for this work.
+
+A new one is complete before it is named, and named before the one before it is deleted: a kill at any time leaves a
+checkpoint, and what it leaves besides is still named, and deleted with the next.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import Any
 from components.shared.schemas import ArtifactRef, Record
 from components.shared.store import Store
 
-_POSITION = "position.json"
+_POSITION, _NAME = "position.json", "checkpoint.json"
 
 
 class Position(Record):
@@ -39,35 +43,35 @@ def write_checkpoint(
         save_moments(folder, parameters, keep=keep)
     if keep:
         (folder / _POSITION).write_text(position.model_dump_json())
-        before = _newest(store, key)
+        before = _named(store, key)
         ref = store.put(folder, "state")
-        store.write_object(_pointer(key), ref.model_dump_json().encode())
+        store.write_object(f"work/{key}/{position.next_step:08d}/{_NAME}", ref.model_dump_json().encode())
         shutil.rmtree(folder, ignore_errors=True)
-        if before is not None and before.digest != ref.digest:
-            store.delete_objects(f"state/{before.digest}")
+        for name, old in before.items():
+            if old.digest != ref.digest:
+                store.delete_objects(f"state/{old.digest}")
+                store.delete_objects(name)
 
 
 def find_checkpoint(store: Store, key: str) -> tuple[Path, Position] | None:
     """A folder with the newest checkpoint of the work `key`, and its position; None if there is none."""
-    ref = _newest(store, key)
-    if ref is None:
+    named = _named(store, key)
+    if not named:
         return None
-    folder = store.get(ref)
+    folder = store.get(named[max(named)])
     return folder, Position.model_validate_json((folder / _POSITION).read_text())
 
 
 def drop_checkpoint(store: Store, key: str) -> None:
-    """Delete the checkpoint of finished work, the pointer first."""
-    ref = _newest(store, key)
-    if ref is not None:
-        store.delete_objects(f"work/{key}")
+    """Delete the checkpoints of finished work, their names first: a rerun would look for what they name."""
+    named = _named(store, key)
+    store.delete_objects(f"work/{key}")
+    for ref in named.values():
         store.delete_objects(f"state/{ref.digest}")
 
 
-def _pointer(key: str) -> str:
-    return f"work/{key}/checkpoint.json"
-
-
-def _newest(store: Store, key: str) -> ArtifactRef | None:
-    raw = store.read_object(_pointer(key))
-    return ArtifactRef.model_validate_json(raw) if raw else None
+def _named(store: Store, key: str) -> dict[str, ArtifactRef]:
+    """The checkpoints by the folder of the object that names them, the newest last in order."""
+    names = [name for name in store.list_objects(f"work/{key}") if name.endswith(f"/{_NAME}")]
+    found = {name.removesuffix(f"/{_NAME}"): store.read_object(name) for name in names}
+    return {name: ArtifactRef.model_validate_json(raw) for name, raw in found.items() if raw}

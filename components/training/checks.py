@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from components.shared.schemas import ArtifactRef, Group
 from components.training.objectives import OBJECTIVES, ObjectiveName
+from components.training.state import Adapter, Progress
 
 
 def check_sampled_by(groups: ArtifactRef, reference: ArtifactRef, objective: ObjectiveName) -> None:
@@ -20,6 +21,30 @@ def check_sampled_by(groups: ArtifactRef, reference: ArtifactRef, objective: Obj
             f" {objective} is trained on samples of the run's first policy, {reference.digest[:12]}: sample them with that"
             " policy, or choose online_dpo"
         )
+
+
+def check_adapter(
+    state: ArtifactRef, before: Progress, adapter: Adapter | None, policy: ArtifactRef, reference: ArtifactRef
+) -> None:
+    """Raise ValueError unless the state's rounds trained what the settings say: everything, or this very adapter."""
+    if before.policy and before.adapter != adapter:
+        raise ValueError(
+            f"state {state.digest[:12]} comes from {_trained(before.adapter)}, the settings and inputs say"
+            f" {_trained(adapter)}: a run keeps its lora_r, lora_alpha, lora_target_modules and first policy; set them back,"
+            " or begin a new run from the policy"
+        )
+    if adapter and not before.policy and policy.digest != reference.digest:
+        raise ValueError(
+            f"policy {policy.digest[:12]}: a new adapter stands on the run's first policy, and reference is another one,"
+            f" {reference.digest[:12]}: hand in the same for both, or the state that belongs to the policy"
+        )
+
+
+def _trained(adapter: Adapter | None) -> str:
+    if adapter is None:
+        return "full training (lora_r 0)"
+    modules = ", ".join(adapter.target_modules)
+    return f"LoRA of r {adapter.r}, alpha {adapter.alpha} on {modules} of policy {adapter.base[:12]}"
 
 
 def check_groups(groups: Sequence[Group], where: object, smallest: int) -> None:

@@ -1,4 +1,4 @@
-"""KFP face of training."""
+"""KFP faces of training: a round, and the supervised warm-up before the first one."""
 
 from kfp import dsl
 
@@ -48,3 +48,37 @@ def train_policy(
     )
     artifacts = {"policy": new_policy, "state": new_state}
     face.finish(outputs, artifacts, metrics=metrics, reports=new_reports, earlier=reports)
+
+
+@step_component("training")
+def warm_up_policy(
+    context: str,
+    settings: str,
+    dataset: dsl.Input[dsl.Dataset],
+    policy: dsl.Input[dsl.Model],
+    reports: dsl.Input[dsl.Artifact],
+    new_policy: dsl.Output[dsl.Model],
+    new_reports: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Fine-tune the base policy on given responses before the first round.
+
+    Args:
+        dataset: Reference to the samples, their targets and their frames.
+        policy: Reference to the base policy.
+        new_policy: Reference to the policy that the first round starts from.
+    """
+    from components.shared.face import StepFace
+    from components.training.settings import TrainingSettings
+    from components.training.warmup import STEP, warm_up
+    from components.training.warmup_settings import WarmupSettings
+
+    face = StepFace(STEP, context, settings)
+    outputs = warm_up(
+        face.ref(dataset),
+        face.ref(policy),
+        face.settings("warmup", WarmupSettings),
+        face.settings("training", TrainingSettings),
+        face.context,
+    )
+    face.finish(outputs, {"policy": new_policy}, metrics=metrics, reports=new_reports, earlier=reports)

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
 
 import components
 from components.shared.processes import run_child
-from components.training.spec import WorkerSpec
+from components.training.spec import SUMMARY, Report, WorkerSpec
 
 LOG = "training.log"
 _WORKER = "components.training.worker"
 
 
-def launch(spec: WorkerSpec, folder: Path) -> None:
-    """Run the workers to their end, their output in `folder`/training.log. Raises ChildFailed with the log's end."""
+def launch(spec: WorkerSpec, folder: Path) -> Report:
+    """Run the workers to their end, their output in `folder`/training.log. Raises ChildFailed with the log's end.
+
+    Returns their report, whose metrics are also in the store from then on, as `logs/<key>/metrics.jsonl`.
+    """
+    _run(spec, folder)
+    report = Report.model_validate_json((spec.output / SUMMARY).read_text())
+    lines = "".join(json.dumps(row) + "\n" for row in report.metrics)
+    spec.context.open_store().write_object(f"logs/{spec.key}/metrics.jsonl", lines.encode())
+    return report
+
+
+def _run(spec: WorkerSpec, folder: Path) -> None:
     spec_file = folder / "spec.json"
     spec_file.write_text(spec.model_dump_json())
     root = str(Path(components.__file__).parents[1])

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from components.training.kl import group_kl, token_kl
-from components.training.objectives import OBJECTIVES
 from components.training.objectives.inputs import LossInputs
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def group_losses(inputs: LossInputs, settings: TrainingSettings) -> GroupLosses:
 
     A group with fewer responses left than the objective's smallest group leaves the objective; its KL stays.
     """
-    objective = OBJECTIVES[settings.objective]
+    objective = settings.declared
     enough = inputs.responses.sum(-1) >= objective.smallest_group
     value = torch.where(enough, objective.load()(inputs, settings), 0)
     if inputs.ref_logprobs is None:

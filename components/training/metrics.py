@@ -12,7 +12,6 @@ from torch import Tensor
 from components.training.advantages import masked_mean, masked_std
 from components.training.kl import CLAMP
 from components.training.loss import GroupLosses, squared_gradient_norms
-from components.training.objectives import OBJECTIVES
 from components.training.objectives.inputs import LossInputs, log_ratios, token_log_ratios
 from components.training.objectives.surrogate import clipped
 from components.training.settings import TrainingSettings
@@ -40,7 +39,7 @@ def clip_counts(
 
     The ratios are those of tokens or of responses, as the objective has them; None where it does not clip.
     """
-    level = OBJECTIVES[settings.objective].importance_sampling_level
+    level = settings.declared.importance_sampling_level
     if level is None or settings.epsilon == 0:
         return None
     if level == "token":
@@ -117,7 +116,7 @@ class StepMetrics:
 
     def _trainers(self, inputs: LossInputs) -> Float[Tensor, "groups responses tokens"]:
         """The trainer's own log-probs under the policy that sampled."""
-        if OBJECTIVES[self.settings.objective].rollout_policy == "old":
+        if self.settings.declared.rollout_policy == "old":
             return inputs.old_logprobs
         assert inputs.ref_logprobs is not None
         return inputs.ref_logprobs

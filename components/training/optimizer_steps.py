@@ -17,7 +17,6 @@ from components.training.checkpoint import Position
 from components.training.distributed import Place
 from components.training.loss import group_losses
 from components.training.metrics import StepMetrics
-from components.training.objectives import OBJECTIVES
 from components.training.objectives.inputs import LossInputs, log_ratios
 from components.training.prepare import Prepared
 from components.training.schedule import learning_rate
@@ -117,7 +116,7 @@ class OptimizerSteps:
         `noise`: their largest std, on all ranks then.
         """
         torch.distributed.all_reduce(noise, torch.distributed.ReduceOp.MAX)
-        if not OBJECTIVES[self.settings.objective].normalises_log_ratios:
+        if not self.settings.declared.normalises_log_ratios:
             return
         if float(noise) * FLOOR_OVER_NOISE > self.settings.std_floor:
             raise ValueError(

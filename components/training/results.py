@@ -31,6 +31,7 @@ def round_results(groups: Sequence[Group], report: Report, stop_reason: str) -> 
         "optimizer_steps": len(report.metrics) - report.skipped_steps,
         "skipped_steps": report.skipped_steps,
         "num_tokens": report.metrics[-1]["num_tokens"],
+        "frozen_tensors_verified": report.frozen_tensors,
         "rho_std_at_unchanged_weights": report.noise,
         "stop_reason": stop_reason,
         "engines": report.engines,

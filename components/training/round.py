@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from components.shared.dataset import DatasetReader
@@ -17,9 +18,11 @@ from components.shared.groups import groups_from_parquet
 from components.shared.policy_inputs import banned_token_ids, load_processor
 from components.shared.progress import progress
 from components.training import state
+from components.training.adapters import add_adapter, merged, without_adapter
 from components.training.checkpoint import Position, find_checkpoint, write_checkpoint
 from components.training.distributed import Place
 from components.training.forward import PackedPolicy
+from components.training.frozen import write_trained
 from components.training.minibatches import Minibatch, plan
 from components.training.optimizer_steps import OptimizerSteps, Scored
 from components.training.packing import packed_tokens
@@ -27,9 +30,9 @@ from components.training.policy import (
     copy_weights,
     load_policy,
     parameter_names,
+    shards,
     stored_in_float32,
     trainable,
-    write_policy,
 )
 from components.training.prepare import Prepared, Preparer
 from components.training.spec import POLICY, STATE, SUMMARY, Report, WorkerSpec
@@ -47,12 +50,15 @@ class Round:
         self.progress = state.read_progress(spec.state)
         processor = load_processor(spec.policy)
         model = load_policy(
-            spec.policy,
+            spec.base or spec.policy,
             getattr(torch, self.settings.dtype),
             gradient_checkpointing=self.settings.gradient_checkpointing,
         )
-        self.names, self.parameters = parameter_names(model, spec.policy), trainable(model)
-        self.masters = load_masters(spec.state)  # where the policy's own files round them
+        self.names = parameter_names(model, spec.base or spec.policy)
+        if spec.adapter:
+            add_adapter(model, spec.adapter, spec.context.seed)
+        self.parameters = trainable(model)
+        self.masters = load_masters(spec.state)  # where the policy's own files do not hold them
         self._copy_masters()
         self.policy = PackedPolicy(
             model, banned_token_ids(processor), self.settings.lm_head_chunk, self.settings.attention
@@ -126,9 +132,13 @@ class Round:
 
     def _reference_log_probs(self, minibatches: list[list[Prepared]], reference: Path) -> list[list[Tensor]]:
         """Log-probs under the run's first policy, seen through its own vision tower where that is another one."""
+        label = "Scoring under the reference"
+        if self.spec.adapter:
+            with without_adapter(self.policy.model):
+                return self._log_probs(minibatches, label)
         if copy_weights(self.policy.model, reference):
             minibatches = self._prepare(self._plan())
-        found = self._log_probs(minibatches, "Scoring under the reference")
+        found = self._log_probs(minibatches, label)
         copy_weights(self.policy.model, self.spec.policy)
         self._copy_masters()
         return found
@@ -146,10 +156,13 @@ class Round:
             folder, position = found
             self.masters = load_masters(folder)
             self._copy_masters()
+        elif not self.masters and not self.spec.adapter and self.settings.dtype != "float32":
+            self.masters = self._files_weights()
         engine = start_engine(self.policy, list(self.parameters.values()), self.settings)
         engine.train(self.settings.gradient_checkpointing)
-        if position.optimizer_steps:
-            restore(engine, self.parameters, self.masters, load_moments(folder), position.optimizer_steps)
+        if position.optimizer_steps or self.masters:
+            moments = load_moments(folder) if position.optimizer_steps else {}
+            restore(engine, self.parameters, self.masters, moments, position.optimizer_steps)
         self.masters = {}
         return OptimizerSteps(
             engine,
@@ -161,6 +174,15 @@ class Round:
             self.progress,
             position,
         )
+
+    def _files_weights(self) -> dict[str, Tensor]:
+        """The policy's own weights where its files are fp32 and the model, in another type, rounds them; else nothing."""
+        if not stored_in_float32(self.spec.policy):
+            return {}
+        tensors = {
+            self.names[name]: value for shard in shards(self.spec.policy) for name, value in load_file(shard).items()
+        }
+        return {name: tensors[name] for name in self.parameters}
 
     def _tokens(self, group: int) -> int:
         """The group's tokens that take part in the loss."""
@@ -182,11 +204,14 @@ class Round:
     def _write(self, position: Position) -> None:
         spec, leads = self.spec, self.place.leads
         policy_folder, state_folder = spec.output / POLICY, spec.output / STATE
-        masters = gathered_masters(self.parameters, keep=leads)
+        masters, frozen = gathered_masters(self.parameters, keep=leads), 0
         if leads:
             state_folder.mkdir()
-            write_policy(spec.policy, policy_folder, self.names, masters)
-            if not stored_in_float32(spec.policy):
+            base = spec.base or spec.policy
+            trained = merged(base, self.names, masters, spec.adapter) if spec.adapter else masters
+            frozen = write_trained(base, policy_folder, self.names, trained)
+            del trained
+            if spec.adapter or not stored_in_float32(base):
                 save_masters(masters, state_folder)
         del masters
         if position.optimizer_steps:
@@ -197,6 +222,7 @@ class Round:
                 startup_seconds=self.startup_seconds,
                 skipped_steps=position.skipped_steps,
                 noise=position.noise,
+                frozen_tensors=frozen,
                 engines=loaded_engines(),
                 metrics=position.metrics,
             )
@@ -215,6 +241,7 @@ class Round:
             global_step=self.progress.global_step + len(position.metrics),
             optimizer_steps=position.optimizer_steps,
             num_tokens=self.progress.num_tokens + position.num_tokens,
+            adapter=self.spec.adapter,
             history=history,
             stop_reason=state.stop_reason(history, self.settings),
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from components.shared.settings import StepSettings, setting
-from components.training.objectives import OBJECTIVES, ObjectiveName
+from components.training.objectives import OBJECTIVES, Objective, ObjectiveName, declaration
 
+AdaptedModule = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 _OF_SOME = sorted(frozenset[str]().union(*(objective.settings for objective in OBJECTIVES.values())))
 
 
@@ -59,6 +60,12 @@ class TrainingSettings(StepSettings):
     adam_epsilon: float = setting(1e-8, "AdamW's epsilon.", gt=0)
     max_grad_norm: float = setting(1.0, "The gradient's norm is clipped to this; 0 does not clip.", ge=0)
 
+    lora_r: int = setting(0, "Rank of a LoRA adapter on the language model; 0 trains the language model in full.", ge=0)
+    lora_alpha: int = setting(32, "LoRA: its product is scaled by lora_alpha / lora_r.", ge=1)
+    lora_target_modules: tuple[AdaptedModule, ...] = setting(
+        get_args(AdaptedModule), "LoRA: the linear layers that get an adapter.", min_length=1
+    )
+
     dtype: Literal["bfloat16", "float32"] = setting(
         "bfloat16", "Type of the weights in forward and backward; masters are fp32."
     )
@@ -76,8 +83,13 @@ class TrainingSettings(StepSettings):
     )
     gradient_checkpointing: bool = setting(False, "Recompute activations in the backward pass: slower, less memory.")
     lm_head_chunk: int = setting(512, "Positions whose logits are held at a time.", unit="tokens", ge=1)
-    zero_stage: Literal[2, 3] = setting(2, "DeepSpeed's ZeRO stage.")
-    offload: bool = setting(False, "Keep the optimizer's state in host memory.")
+    zero_stage: Literal[1, 2, 3] = setting(
+        2, "DeepSpeed's ZeRO stage: ranks share the optimizer's state (1), the gradients too (2), the weights too (3)."
+    )
+    offload_optimizer: bool = setting(
+        False, "Keep the optimizer's state in host memory, and make its steps on the CPU: slower, less GPU memory."
+    )
+    offload_param: bool = setting(False, "zero_stage 3: keep the weights in host memory between their uses.")
     nproc_per_node: int = setting(1, "Training processes, one a GPU.", unit="processes", ge=1, compiled=True)
     checkpoint_steps: int = setting(
         8, "Optimizer steps between checkpoints inside a round; 0 makes none.", unit="steps", ge=0
@@ -102,7 +114,7 @@ class TrainingSettings(StepSettings):
         """A value that is not the default is refused if the objective does not look at it. (Dumped settings have all.)"""
         name, objective = info.field_name or "", info.data.get("objective")
         default = cls.model_fields[name].default
-        if objective and name not in OBJECTIVES[objective].settings and value != default:
+        if objective and name not in declaration(objective).settings and value != default:
             users = ", ".join(user for user, item in OBJECTIVES.items() if name in item.settings)
             raise ValueError(f"objective {objective} does not use it: leave it at {default}, or choose one of {users}")
         return value
@@ -118,7 +130,7 @@ class TrainingSettings(StepSettings):
     @classmethod
     def _lets_the_objective_see_the_policy(cls, value: float, info: ValidationInfo) -> float:
         objective = info.data.get("objective")
-        if objective and not OBJECTIVES[objective].kl_penalty and not value:
+        if objective and not declaration(objective).kl_penalty and not value:
             raise ValueError(f"objective {objective} is constant without it: raise it above 0")
         return value
 
@@ -126,11 +138,18 @@ class TrainingSettings(StepSettings):
     @classmethod
     def _is_whose_samples_they_are(cls, value: str, info: ValidationInfo) -> str:
         objective = info.data.get("objective")
-        if objective and OBJECTIVES[objective].rollout_policy == "reference" and value != "run":
+        if objective and declaration(objective).rollout_policy == "reference" and value != "run":
             raise ValueError(
                 f"objective {objective} is trained on samples of its reference, the run's first policy:"
                 " leave it at run, or choose online_dpo"
             )
+        return value
+
+    @field_validator("offload_param")
+    @classmethod
+    def _is_what_zero_3_can_do(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("zero_stage") != 3:
+            raise ValueError("only ZeRO-3 divides the weights: set zero_stage to 3, or offload the optimizer alone")
         return value
 
     @model_validator(mode="after")
@@ -140,6 +159,11 @@ class TrainingSettings(StepSettings):
                 "max_steps: lr_scheduler_type cosine needs the run's optimizer steps, more than warmup_steps"
             )
         return self
+
+    @property
+    def declared(self) -> Objective:
+        """What the objective is and wants."""
+        return declaration(self.objective)
 
     @property
     def needs_reference(self) -> bool:

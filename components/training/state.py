@@ -1,8 +1,9 @@
 """How far the run is, what the stop rules look at, and when they stop it.
 
 The training state that travels from round to round is `progress.json`, Adam's moments, and fp32 masters where the
-policy's files are not fp32. Nothing in training draws from a global random generator (dropout is off, the order of
-groups is keyed by seed and round), so there is none to save.
+policy's files do not hold them: where they are not fp32, and of a LoRA adapter, which they hold merged. Nothing in
+training draws from a global random generator (dropout is off, the order of groups is keyed by seed and round), so there
+is none to save.
 """
 
 from __future__ import annotations
@@ -14,6 +15,23 @@ from components.shared.schemas import Record
 from components.training.settings import TrainingSettings
 
 PROGRESS = "progress.json"
+
+
+class Adapter(Record):
+    """A LoRA adapter, as far as it is the same in all rounds of a run."""
+
+    base: str  # digest of the policy that it stands on, the run's first
+    r: int
+    alpha: int
+    target_modules: tuple[str, ...]
+
+    @classmethod
+    def of(cls, settings: TrainingSettings, base: str) -> Adapter | None:
+        """The one that the settings ask for; None for full training."""
+        if not settings.lora_r:
+            return None
+        modules = tuple(sorted(settings.lora_target_modules))
+        return cls(base=base, r=settings.lora_r, alpha=settings.lora_alpha, target_modules=modules)
 
 
 class RoundSummary(Record):
@@ -32,6 +50,7 @@ class Progress(Record):
     optimizer_steps: int = 0  # of these, applied: Adam's own count
     num_tokens: int = 0
     policy: str = ""
+    adapter: Adapter | None = None  # None in full training
     history: tuple[RoundSummary, ...] = ()
     stop_reason: str = ""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -14,13 +12,12 @@ from components.shared.ledger import Outputs
 from components.shared.sampling.artifacts import GROUPS, skipped, stop_reason
 from components.shared.schemas import ArtifactRef
 from components.training.checkpoint import drop_checkpoint
-from components.training.checks import check_groups, check_sampled_by
+from components.training.checks import check_adapter, check_groups, check_sampled_by
 from components.training.launch import launch
-from components.training.objectives import OBJECTIVES
 from components.training.results import round_results
 from components.training.settings import TrainingSettings
-from components.training.spec import POLICY, STATE, SUMMARY, Report, WorkerSpec
-from components.training.state import read_progress, write_progress
+from components.training.spec import POLICY, STATE, WorkerSpec
+from components.training.state import Adapter, read_progress, write_progress
 
 
 def train(
@@ -44,7 +41,8 @@ def train(
         return skipped(reason, unchanged)
     store, ledger = context.open_store(), context.open_ledger()
     inputs = {"dataset": dataset.digest, "policy": policy.digest, "groups": groups.digest, "state": state.digest}
-    if settings.needs_reference:
+    adapter = Adapter.of(settings, reference.digest)
+    if settings.needs_reference or adapter:
         inputs["reference"] = reference.digest
     key = ledger.key("training", inputs, {**settings.model_dump(mode="json"), "round": context.round}, context.seed)
     if done := ledger.finished(key):
@@ -53,7 +51,7 @@ def train(
     found = groups_from_parquet(groups_file.read_bytes())
     if not found:
         return ledger.finish(key, skipped("the round has no groups", unchanged))
-    check_groups(found, groups_file, OBJECTIVES[settings.objective].smallest_group)
+    check_groups(found, groups_file, settings.declared.smallest_group)
     check_sampled_by(groups, reference, settings.objective)
 
     state_folder = store.get(state)
@@ -63,18 +61,20 @@ def train(
             f"state {state.digest[:12]} belongs to policy {before.policy[:12]}, not to {policy.digest[:12]}: hand in"
             " the policy that came out of training together with this state, or a new state"
         )
-    work = Path(tempfile.mkdtemp(prefix="deepvideo-training-"))
-    try:
+    check_adapter(state, before, adapter, policy, reference)
+    with tempfile.TemporaryDirectory(prefix="deepvideo-training-", ignore_cleanup_errors=True) as scratch:
+        work = Path(scratch)
         output = work / "output"
         output.mkdir()
-        policy_folder = store.get(policy)
-        launch(
+        report = launch(
             WorkerSpec(
                 settings=settings,
                 context=context,
                 key=key,
                 dataset=store.get(dataset),
-                policy=policy_folder,
+                policy=store.get(policy),
+                base=store.get(reference) if adapter else None,
+                adapter=adapter,
                 reference=store.get(reference) if settings.needs_reference else None,
                 groups=groups_file,
                 state=state_folder,
@@ -82,17 +82,12 @@ def train(
             ),
             work,
         )
-        report = Report.model_validate_json((output / SUMMARY).read_text())
-        lines = "".join(json.dumps(row) + "\n" for row in report.metrics)
-        store.write_object(f"logs/{key}/metrics.jsonl", lines.encode())
         about = {**policy.metadata, "round": context.round}
         new_policy = store.put(output / POLICY, "policy", about)
         progress = read_progress(output / STATE).model_copy(update={"policy": new_policy.digest})
         write_progress(output / STATE, progress)
         about = {"round": context.round, "global_step": progress.global_step, "stop_reason": progress.stop_reason}
         new_state = store.put(output / STATE, "state", about)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     drop_checkpoint(store, key)
     return ledger.finish(
         key,

@@ -1,6 +1,6 @@
 """DeepSpeed's engine: its configuration, one optimizer step, and whole tensors in and out of its partitioned state.
 
-Whole tensors, by parameter name, are what checkpoints and training states hold: they fit any number of ranks and either
+Whole tensors, by parameter name, are what checkpoints and training states hold: they fit any number of ranks and every
 ZeRO stage.
 """
 
@@ -27,8 +27,9 @@ def engine_config(settings: TrainingSettings, parameters: int) -> dict[str, Any]
         "allgather_bucket_size": 500_000_000,
         "memory_efficient_linear": False,  # ZeRO-3's own rounds otherwise than PyTorch's: log-ratios would not start at 0
     }
-    if settings.offload:
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    for name in ("offload_optimizer", "offload_param"):
+        if getattr(settings, name):
+            zero[name] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,  # the loop marks each step's last micro-batch itself
@@ -99,8 +100,7 @@ def restore(
 
     zero = engine.optimizer
     stage3 = engine.zero_optimization_stage() == 3
-    partitions = zero.fp32_partitioned_groups_flat if stage3 else zero.single_partition_of_fp32_groups
-    for partition in partitions:  # what AdamW itself makes at its first step
+    for partition in _partitions(zero):  # what AdamW itself makes at its first step
         zero.optimizer.state[partition] = {
             "step": torch.tensor(float(optimizer_steps), device=partition.device),
             **{name: torch.zeros_like(partition) for name in MOMENTS},
@@ -122,6 +122,16 @@ def restore(
                 part = value
                 setter = safe_set_full_fp32_param if key is None else safe_set_full_optimizer_state
             setter(parameter, part, *([] if key is None else [key]))
+
+
+def _partitions(zero: Any) -> list[Tensor]:
+    """This rank's flat fp32 masters, as AdamW sees them; each of DeepSpeed's optimizers has a name of its own for them."""
+    names = (
+        "fp32_partitioned_groups_flat",  # ZeRO-3
+        "single_partition_of_fp32_groups",  # ZeRO-1 and 2
+        "fp32_groups_flat_partition",  # ZeRO-1 in bf16
+    )
+    return next(getattr(zero, name) for name in names if hasattr(zero, name))
 
 
 def _own_part(value: Tensor, parameter: Any, engine: Any) -> Tensor:

@@ -45,6 +45,10 @@ def check(base_settings: str, run_id: str, inputs: dict[str, Any]) -> tuple[RunS
     for name in ("rounds", "fuse_sampling"):
         if getattr(settings.pipeline, name) != getattr(compiled.pipeline, name):
             raise SettingsError(f"pipeline.{name}: is compiled in; compile the pipeline again to change it")
+    if bool(settings.warmup.num_train_epochs) != bool(compiled.warmup.num_train_epochs):
+        raise SettingsError(
+            "warmup.num_train_epochs: whether there is a warm-up is compiled in; compile the pipeline again to change it"
+        )
     objective, compiled_for = settings.training.objective, compiled.training.objective
     if OBJECTIVES[objective].rollout_policy != OBJECTIVES[compiled_for].rollout_policy:
         raise SettingsError(

@@ -161,3 +161,26 @@ def test_a_file_that_cannot_be_read_is_named_with_a_remedy(tmp_path, name, conte
 def test_an_unknown_format_name_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(IngestError, match="annotation_format: 'coco' is not known; use auto or one of deepvideo"):
         read(jsonl(tmp_path, ROW), "coco")
+
+
+RESPONSE = "<think>look at it. it is red.</think><answer>A</answer>"
+
+
+def test_a_reference_response_is_kept_and_changes_no_id(tmp_path):
+    without, taught = only(tmp_path), only(tmp_path, response=f" {RESPONSE}\n")
+    assert taught.response == RESPONSE and without.response == ""
+    assert taught.id == without.id
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        ("It is A.", "response: must be <think>...</think><answer>...</answer> and nothing else"),
+        (f"{RESPONSE} I am sure.", "response: must be <think>"),
+        (RESPONSE.replace(">A<", ">B<"), "response: its answer is not the row's, 'A'"),
+        (RESPONSE.replace("red", "<|video_pad|>"), "response: holds <|video_pad|>"),
+    ],
+)
+def test_a_response_that_a_round_would_not_reward_is_refused_by_name(tmp_path, response, message):
+    good, (bad,) = read(jsonl(tmp_path, ROW | {"response": response}))
+    assert good == [] and bad.item == "annotations.jsonl:1" and message in bad.detail

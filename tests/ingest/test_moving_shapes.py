@@ -22,6 +22,8 @@ from components.ingest.moving_shapes.generate import (
 from components.ingest.moving_shapes.questions import TRAIN_KINDS, UNSEEN_KINDS, ask, reasoning, response
 from components.ingest.moving_shapes.scenes import COLORS, DURATION, Scene, random_scene
 from components.shared import prompts
+from components.shared.rewards.accuracy import accuracy_reward
+from components.shared.rewards.format import format_reward
 from components.shared.schemas import Sample
 
 SMALL = MovingShapesSettings(seed=3, train_videos=4, tuning_videos=2, promotion_videos=2, level_videos=2)
@@ -180,7 +182,17 @@ def test_wrong_answers_are_never_right() -> None:
             assert len({question.answer_of(words) for words in wrong}) == len(wrong)
 
 
-def test_annotations_hold_no_reasoning(folder: Path) -> None:
+def test_annotations_hold_no_reasoning_but_in_the_response_to_learn_from(folder: Path) -> None:
     rows = [json.loads(line) for line in (folder / ANNOTATIONS).read_text().splitlines()]
     assert all(row["metadata"].keys() == {"kind"} for row in rows)
-    assert "<think>" not in (folder / ANNOTATIONS).read_text()
+    assert all(row.pop("response").startswith("<think>") for row in rows)
+    assert "<think>" not in json.dumps(rows)
+
+
+def test_every_question_brings_a_right_response_that_no_prompt_shows() -> None:
+    for video in plan(SMALL):
+        for sample in video.samples:
+            assert format_reward(sample, sample.response) == 1 and accuracy_reward(sample, sample.response) == 1
+            untaught = sample.model_copy(update={"response": ""})
+            assert prompts.messages(sample) == prompts.messages(untaught)
+            assert sample.response not in str(prompts.messages(sample))

@@ -9,7 +9,8 @@ import yaml
 
 from pipelines.dag import compile_pipeline
 from pipelines.inputs import INPUTS, OVERRIDES, RUN_NAME, STORE, TRACKING
-from pipelines.settings import RunSettings, build_settings, fields, load_preset
+from pipelines.settings import RunSettings, SettingsError, build_settings, fields, load_preset
+from pipelines.validation.step import check
 
 MEBIBYTE = 1 << 20
 
@@ -94,3 +95,42 @@ def test_no_task_uses_kfp_caching_or_installs_anything(tmp_path: Path) -> None:
     assert "pip install" not in text
     images = {item["container"]["image"] for item in spec["deploymentSpec"]["executors"].values()}
     assert all(":" in image.rpartition("/")[2] and not image.endswith(":latest") for image in images)
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_a_warm_up_stands_before_the_rounds_only_where_it_is_asked_for(tmp_path: Path, epochs: int) -> None:
+    layer = {"pipeline.rounds": 2, "warmup.num_train_epochs": epochs}
+    spec, _ = compiled(tmp_path, build_settings(layer))
+    by_name = {task["taskInfo"]["name"]: (name, task) for name, task in tasks(spec).items()}
+    assert ("Supervised warm-up" in by_name) == bool(epochs)
+    source, key = (by_name["Supervised warm-up"][0], "new_policy") if epochs else (by_name["Ingest"][0], "policy")
+    for index in (1, 2):
+        given = by_name[f"Round {index}"][1]["inputs"]["artifacts"]
+        for name in ("policy", "reference") if index == 1 else ("reference",):
+            artifact = given[name]["taskOutputArtifact"]
+            assert (artifact["producerTask"], artifact["outputArtifactKey"]) == (source, key)
+    evaluated = by_name["Evaluation before"][1]["inputs"]["artifacts"]["policy"]["taskOutputArtifact"]
+    assert evaluated["producerTask"] == by_name["Ingest"][0]  # what the run gains counts from the base model
+
+
+def test_whether_there_is_a_warm_up_cannot_be_changed_for_one_run(tmp_path: Path) -> None:
+    compiled_in = build_settings({"warmup.num_train_epochs": 1})
+    inputs = {
+        name: getattr(getattr(compiled_in, path.split(".")[0]), path.split(".")[1]) for name, path in INPUTS.items()
+    }
+    inputs |= {STORE: str(tmp_path), TRACKING: "", RUN_NAME: "run"}
+    base = compiled_in.model_dump_json()
+    settings, _ = check(base, "id", {**inputs, OVERRIDES: "warmup.num_train_epochs: 3"})
+    assert settings.warmup.num_train_epochs == 3
+    with pytest.raises(SettingsError, match="warmup.num_train_epochs: whether there is a warm-up is compiled in"):
+        check(base, "id", {**inputs, OVERRIDES: "warmup.num_train_epochs: 0"})
+
+
+def test_a_warm_up_alone_is_the_supervised_baseline(tmp_path: Path) -> None:
+    spec, _ = compiled(tmp_path, build_settings({"pipeline.rounds": 0, "warmup.num_train_epochs": 3}))
+    by_name = {task["taskInfo"]["name"]: (name, task) for name, task in tasks(spec).items()}
+    assert not any(name.startswith("Round") for name in by_name)
+    after = by_name["Evaluation after"][1]["inputs"]["artifacts"]["policy"]["taskOutputArtifact"]
+    assert after["producerTask"] == by_name["Supervised warm-up"][0]
+    with pytest.raises(SettingsError, match="pipeline.rounds: 0 leaves a warm-up alone"):
+        build_settings({"pipeline.rounds": 0})

@@ -32,6 +32,7 @@ def test_every_setting_has_a_description_and_is_defined_once() -> None:
     assert all(info.description for _, info in fields())
     plain = [name.split(".")[1] for name in names]
     shared_on_purpose = {"num_generations", "max_completion_length", "dtype", "confidence", "bootstrap_resamples"}
+    shared_on_purpose |= {"learning_rate", "lr_scheduler_type"}  # of the warm-up, and of the rounds
     assert {name for name in plain if plain.count(name) > 1} <= shared_on_purpose
 
 

@@ -245,6 +245,25 @@ def skipped_round(number: int) -> list[StepReport]:
     ]
 
 
+def warmup_report() -> StepReport:
+    """What a warm-up of three epochs reports."""
+    results: dict[str, Any] = {
+        "samples": 58,
+        "targets/response": 50,
+        "targets/answer": 8,
+        "samples_without_target": 1,
+        "samples_too_long": 1,
+        "num_train_epochs": 3,
+        "optimizer_steps": 6,
+        "skipped_steps": 0,
+        "loss_first_epoch": 2.5,
+        "loss_last_epoch": 0.25,
+        "engines": {"deepspeed": "0.19.8"},
+    }
+    digests = {"policy": "a" * 64}
+    return StepReport(step="warmup", round=0, results=results, digests=digests, seconds=30.0, startup_seconds=5.0)
+
+
 @pytest.fixture(scope="session")
 def reports(samples) -> list[StepReport]:
     def outside(step: str, seconds: float, startup: float, **results: Any) -> StepReport:

@@ -8,6 +8,7 @@ from components.report.collect import MissingFigure
 from components.report.step import write_report
 from components.report.summary import VOLATILE, Summary, stable
 from components.shared.reports import StepReport
+from tests.report.conftest import warmup_report
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,30 @@ def test_the_summary_holds_what_the_steps_reported(summary, arguments):
     assert [item["item"] for item in summary["data"]["quarantined"]] == ["video_017.mp4", "annotations.jsonl:42"]
     versions = {"decord": "0.6.0", "deepspeed": "0.19.8", "mlflow": "3.17.2", "torch": "2.13.0", "vllm": "0.32.0"}
     assert versions.items() <= summary["engines"].items()
+
+
+def test_a_warm_up_is_told_in_summary_and_report(arguments, summary):
+    assert summary["warmup"] is None
+    with_one = [*arguments["reports"][:2], warmup_report(), *arguments["reports"][2:]]
+    _, folder = write_report(**arguments | {"reports": with_one})
+    told = json.loads((folder / "summary.json").read_text())["warmup"]
+    assert (told["epochs"], told["samples"], told["answers"], told["left_out"]) == (3, 58, 8, 2)
+    assert told["policy_digest"] == "a" * 64
+    line = "3 epochs over 58 samples (8 by their answers alone, 2 left out), loss 2.500 in the first, 0.250 in the last"
+    assert all(line in (folder / name).read_text() for name in ("report.md", "report.html"))
+    with pytest.raises(MissingFigure, match="warmup: results.loss_last_epoch is missing"):
+        write_report(**arguments | {"reports": without(with_one, "warmup", "loss_last_epoch")})
+
+
+def test_a_warm_up_without_rounds_has_a_report_without_them(arguments):
+    outside = [report for report in arguments["reports"] if not report.round]
+    _, folder = write_report(**arguments | {"reports": [*outside[:2], warmup_report(), *outside[2:]]})
+    assert json.loads((folder / "summary.json").read_text())["rounds"] == []
+    assert sorted(path.stem for path in (folder / "plots").iterdir()) == ["levels", "timings"]
+    assert (
+        'id="rounds"' not in (folder / "report.html").read_text()
+        and "| Round |" not in (folder / "report.md").read_text()
+    )
 
 
 def test_differences_are_those_of_the_paired_scores(summary):

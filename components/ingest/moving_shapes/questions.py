@@ -1,8 +1,8 @@
 """Scenes to questions, answers, and the reasoning that a good answer would give.
 
-The reasoning is for pretraining only: a glance at the subject, the conclusion, and between them wrong alternatives that are
-ruled out, or what a caption says before it comes to the answer. It tells the right answer nowhere before the conclusion, so
-that any earlier cut of it is a hint.
+The reasoning is for supervised learning only (the tiny model's pretraining, a run's warm-up): a glance at the subject,
+the conclusion, and between them wrong alternatives that are ruled out, or what a caption says before it comes to the
+answer. It tells the right answer nowhere before the conclusion, so that any earlier cut of it is a hint.
 """
 
 from __future__ import annotations
@@ -66,10 +66,11 @@ class Question:
         return [wrong[i] for i in rng.permutation(len(wrong))]
 
     def sample(self, sample_id: str, video: str, split: str) -> Sample:
-        """The annotation of this question."""
+        """The annotation of this question, with a response to learn from."""
+        taught = response(self, self.right, reasoning(self, self.right))
         return Sample(
             id=sample_id, video=video, question=self.text, options=self.options, answer=self.answer, task=self.task,
-            spans=self.spans, split=split, source="moving-shapes", licence="CC0-1.0",
+            spans=self.spans, response=taught, split=split, source="moving-shapes", licence="CC0-1.0",
             metadata={"kind": self.kind},
         )  # fmt: skip
 

@@ -24,6 +24,9 @@ ObjectiveName = Literal[
 ]  # fmt: skip
 
 
+SUPERVISED = "sft"
+
+
 @dataclass(frozen=True)
 class Objective:
     """An objective, as far as it concerns others than its own function."""
@@ -78,3 +81,9 @@ OBJECTIVES: dict[ObjectiveName, Objective] = {
     ),
     "online_dpo": Objective("preferences between the round's responses", function="dpo", kl_penalty=False),
 }
+SFT = Objective("log-likelihood of given responses", function="sft", smallest_group=1)  # the warm-up's, not a round's
+
+
+def declaration(name: str) -> Objective:
+    """The objective of a name: one of OBJECTIVES, or `sft`."""
+    return SFT if name == SUPERVISED else OBJECTIVES[name]  # type: ignore[index]  # checked by the settings

@@ -14,6 +14,7 @@ import torch
 
 from components.training.forward import PackedPolicy
 from components.training.loss import group_losses
+from components.training.objectives import OBJECTIVES
 from components.training.objectives.inputs import LossInputs
 from components.training.packing import batch, pack
 from tests.benchmarks.race.groups import MadeGroup, is_informative
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # `TrainingSettings` as far as the loss and the forward pass read it, without pydantic; the values are its defaults.
-SETTINGS: Any = SimpleNamespace(objective="reg_grpo", std_floor=1.0, beta=0.0, kl_estimator="k3", lm_head_chunk=512)
+SETTINGS: Any = SimpleNamespace(
+    declared=OBJECTIVES["reg_grpo"], std_floor=1.0, beta=0.0, kl_estimator="k3", lm_head_chunk=512
+)
 
 Step = Callable[[], "Tensor"]  # forward and backward; returns the responses' log-probs (G, T), detached
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from components.training.objectives import OBJECTIVES
 from tests.benchmarks.race import contestants
 from tests.benchmarks.race.groups import MadeGroup, Prompt, made_group
 from tests.benchmarks.race.models import text_model, vision_language_model
@@ -27,7 +28,13 @@ from tests.benchmarks.race.shapes import ModelShape, Point
 
 TOLERANCE = 1e-4  # nats for a log-prob; of its norm for a weight's gradient
 GRPO: Any = SimpleNamespace(
-    **{**vars(contestants.SETTINGS), "objective": "grpo", "epsilon": 0.2, "epsilon_high": 0.0, "loss_type": "grpo"}
+    **{
+        **vars(contestants.SETTINGS),
+        "declared": OBJECTIVES["grpo"],
+        "epsilon": 0.2,
+        "epsilon_high": 0.0,
+        "loss_type": "grpo",
+    }
 )
 
 

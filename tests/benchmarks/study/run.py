@@ -16,7 +16,7 @@ from tests.benchmarks.study.arms import Arm, Plan
 from tests.benchmarks.study.budget import next_prompts
 from tests.benchmarks.study.records import Evaluated, Level, RunRecord
 from tests.benchmarks.study.rounds import Clock, Rounds
-from tests.benchmarks.study.sft import fine_tune, right_responses
+from tests.benchmarks.study.sft import fine_tune, one_batch
 from tests.benchmarks.study.trainer import Trainer
 from tests.benchmarks.study.workplace import LEVELS, Workplace
 
@@ -79,10 +79,10 @@ class Run:
         training, place = self.settings.training, self.place
         steps = self.plan.updates * self.budget // self.plan.responses
         size = self.settings.difficulty.prompts_per_round // training.steps_per_generation
-        trainer = Trainer(place.new_policy(), place.base, place.processor, training, self.settings.pipeline.seed)
+        seed = self.settings.pipeline.seed
+        trainer = Trainer(place.new_policy(), place.base, place.processor, one_batch(training, size), seed)
         with self.clock.timed("training"):
-            demonstrations = right_responses(self.settings.ingest.moving_shapes_seed)
-            fine_tune(trainer, place.reader, demonstrations, steps, size)
+            fine_tune(trainer, place.reader, steps, size)
         return self._evaluated(trainer.write(folder / "policy"), 0, steps)
 
     def _reached(self, rounds: Rounds) -> Evaluated:

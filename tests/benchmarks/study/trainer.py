@@ -117,7 +117,10 @@ class Trainer:
 
     def _plan(self, groups: Sequence[Group], round_index: int) -> tuple[Minibatch, ...]:
         return plan(
-            [packed_tokens(len(group.prompt_token_ids), [len(r.token_ids) for r in group.responses]) for group in groups],
+            [
+                packed_tokens(len(group.prompt_token_ids), [len(r.token_ids) for r in group.responses])
+                for group in groups
+            ],
             steps=self.settings.steps_per_generation,
             world_size=1,
             micro_batch_tokens=self.settings.micro_batch_tokens,
