@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from pipelines import artifacts_cli
 from pipelines.settings import RunSettings, SettingsError, build_settings, load_preset, parse_assignments, preset_names
 from pipelines.settings import parse_overrides as parse_yaml
 
@@ -19,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(artifacts_cli.app, name="artifacts")
 console = Console()
 errors = Console(stderr=True)
 
@@ -182,6 +184,7 @@ def main() -> None:
     """The entry point: errors that a user can act on are printed in red without a traceback, with exit code 2."""
     from components.ingest.errors import IngestError
     from components.shared.store import StoreError
+    from components.shared.tracking import RegistryError
     from pipelines.local_run import RunFailed
     from pipelines.run_folder import RunRefused
 
@@ -190,7 +193,7 @@ def main() -> None:
     except KeyboardInterrupt:
         errors.print("\nStopped. The same command continues where it stopped.")
         sys.exit(130)
-    except (SettingsError, RunRefused, RunFailed, IngestError, StoreError) as error:
+    except (SettingsError, RunRefused, RunFailed, IngestError, StoreError, RegistryError) as error:
         errors.print(f"[red]{escape(str(error))}[/red]", highlight=False)
         sys.exit(1 if isinstance(error, RunFailed) else 2)
 

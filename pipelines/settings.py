@@ -26,6 +26,7 @@ from components.shared.generation.settings import GenerationSettings
 from components.shared.rewards.settings import RewardSettings
 from components.shared.sampling.settings import SamplingSettings
 from components.shared.settings import StepSettings, setting
+from components.shared.store import StoreSettings
 from components.training.settings import TrainingSettings
 
 
@@ -58,6 +59,7 @@ class RunSettings(StepSettings):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     promotion: PromotionSettings = PromotionSettings()
+    store: StoreSettings = StoreSettings()
 
     def digest(self) -> str:
         """SHA-256 over all settings."""
