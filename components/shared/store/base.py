@@ -121,7 +121,8 @@ class Store(ABC):
     def versions(self) -> list[str]:
         """`kind/digest` of every complete version, sorted."""
         names = [f"{kind}/{digest}" for kind in KINDS for digest in self._children(kind)]
-        return sorted(name for name, raw in self.read_objects([f"{n}/{MANIFEST}" for n in names]).items() if raw)
+        manifests = self.read_objects([f"{name}/{MANIFEST}" for name in names])
+        return sorted(name for name in names if manifests[f"{name}/{MANIFEST}"] is not None)
 
     def check(self) -> None:
         """Write, read and delete a small object. Raises StoreError, naming the remedy, if that cannot be done."""

@@ -16,7 +16,9 @@ from components.shared.store.base import Entry, Store
 from components.shared.store.folder import FolderStore
 from components.shared.store.manifest import MANIFEST, Files, StoreError, check_folder, write_manifest
 from components.shared.store.s3_client import open_client, patiently
-from components.shared.store.s3_transfer import Item, Transfer
+from components.shared.store.s3_download import download
+from components.shared.store.s3_parts import Bucket, Item
+from components.shared.store.s3_upload import upload
 from components.shared.store.settings import StoreSettings
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ class S3Store(Store):
     def __init__(self, bucket: str, prefix: str, cache: FolderStore, settings: StoreSettings) -> None:
         self.bucket, self.prefix, self.cache, self.settings = bucket, prefix, cache, settings
         self.client = open_client(connections=settings.concurrency + 2)
-        self.transfer = Transfer(self.client, bucket, settings)
+        self._bucket = Bucket(self.client, bucket, settings)
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name
@@ -82,7 +84,7 @@ class S3Store(Store):
             return dict(zip(names, pool.map(self.read_object, names), strict=True))
 
     def write_object(self, name: str, data: bytes) -> None:
-        self.transfer.put_bytes(self._key(name), data)
+        self._bucket.put_bytes(self._key(name), data)
 
     def entries(self, prefix: str) -> list[Entry]:
         found = [
@@ -128,14 +130,12 @@ class S3Store(Store):
 
     def _unfinished(self) -> Iterator[Entry]:
         for page in self._pages("list_multipart_uploads", ""):
-            for upload in page.get("Uploads", ()):
-                about = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
-                name = self._name(upload["Key"])
-                pages = self._pages("list_parts", name, **about)
-                parts = [part for page in pages for part in page.get("Parts", ())]
-                newest = max([upload["Initiated"], *(part["LastModified"] for part in parts)])
+            for begun in page.get("Uploads", ()):
+                name, where = self._name(begun["Key"]), {"Key": begun["Key"], "UploadId": begun["UploadId"]}
+                parts = [part for page in self._pages("list_parts", name, **where) for part in page.get("Parts", ())]
+                newest = max([begun["Initiated"], *(part["LastModified"] for part in parts)])
                 size = sum(part["Size"] for part in parts)
-                yield Entry(f"{name}{_UPLOAD}{upload['UploadId']}", size, newest.timestamp())
+                yield Entry(f"{name}{_UPLOAD}{begun['UploadId']}", size, newest.timestamp())
 
     def _replaced(self) -> Iterator[Entry]:
         """Revisions that are not the newest of their key, dated by what replaced them, and deletions of nothing else."""
@@ -181,7 +181,7 @@ class S3Store(Store):
     def _write_version(self, name: str, folder: Path, files: Files, manifest: bytes) -> None:
         kind, digest = name.split("/")
         begun = {self._key(entry.name) for entry in self.entries(name)}
-        self.transfer.upload(self._items(name, folder, files), begun, f"Uploading {kind} {digest[:12]}")
+        upload(self._bucket, self._items(name, folder, files), begun, f"Uploading {kind} {digest[:12]}")
         there = {entry.name: entry.size for entry in self.entries(name)}
         if lost := [path for path, entry in files.items() if there.get(f"{name}/{path}") != entry["size"]]:
             raise StoreError(f"{self.uri_of(name)}/{lost[0]} was deleted while the version was written; rerun")
@@ -201,7 +201,7 @@ class S3Store(Store):
                     return folder
                 except StoreError:
                     shutil.rmtree(folder)  # someone touched the cache: download again
-            self.transfer.download(self._items(name, staged, files), f"Downloading {kind} {digest[:12]}")
+            download(self._bucket, self._items(name, staged, files), f"Downloading {kind} {digest[:12]}")
             (staged / MANIFEST).write_bytes(write_manifest(kind, files))
             folder.parent.mkdir(parents=True, exist_ok=True)
             os.rename(staged, folder)

@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
-_CONNECT_TIMEOUT, _READ_TIMEOUT = 10, 60  # seconds
+_CONNECT_TIMEOUT, _READ_TIMEOUT = 5, 60  # seconds
 _LONGEST_WAIT = 10.0  # seconds between two tries
 _PASSING = {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling", "RequestLimitExceeded"}
 _DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch"}  # on its way: sent again
@@ -90,7 +90,7 @@ def patiently(action: Callable[[], Result], what: str, seconds: float) -> Result
     again = tenacity.Retrying(
         retry=tenacity.retry_if_exception(may_pass),
         stop=tenacity.stop_after_delay(seconds),
-        wait=tenacity.wait_exponential_jitter(initial=0.5, max=_LONGEST_WAIT - 1, jitter=1),
+        wait=tenacity.wait_exponential_jitter(multiplier=0.5, max=_LONGEST_WAIT - 1, jitter=1),
         before_sleep=tell,
         reraise=True,
     )
