@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 import components
 from components.shared.engines import loaded_engines
 from components.shared.files import sha256_bytes, sha256_file
 from components.shared.runs import note_work
 from components.shared.schemas import ArtifactRef, Record
-from components.shared.store import Store
+from components.shared.store import Store, StoreError
 
 LEDGER, UNFINISHED = "ledger", "work"  # where finished and unfinished work lies in the store
 
@@ -108,15 +108,25 @@ class Ledger:
     def _note(self, key: str) -> None:
         """Let the run be seen to need this work, before it is looked for: garbage collection then keeps it."""
         if self.run and key not in self._noted:
-            note_work(self.store, self.run, key)
+            note_work(self.store, self.run, key, self._asked.get(key, Work()).inputs)
             self._noted.add(key)
 
 
 def read_ledger(store: Store) -> dict[str, LedgerRecord]:
-    """Every record in the store, by key."""
-    found = store.read_objects(store.list_objects(LEDGER))
-    keys = {name: name.removeprefix(f"{LEDGER}/").removesuffix(".json") for name in found}
-    return {keys[name]: LedgerRecord.model_validate_json(raw) for name, raw in found.items() if raw}
+    """Every record in the store, by key. Raises StoreError, naming it, for one that cannot be read."""
+    records = {}
+    for name, raw in store.read_objects(store.list_objects(LEDGER)).items():
+        if raw is None:  # deleted since it was listed
+            continue
+        try:
+            record = LedgerRecord.model_validate_json(raw)
+        except ValidationError:
+            raise StoreError(
+                f"{store.uri_of(name)}: not a record of this version of the project; an earlier version wrote it: "
+                "delete the object (its work would be done again), or use that version"
+            ) from None
+        records[name.removeprefix(f"{LEDGER}/").removesuffix(".json")] = record
+    return records
 
 
 def write_record(store: Store, key: str, record: LedgerRecord) -> None:

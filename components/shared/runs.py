@@ -2,15 +2,18 @@
 
     runs/<run>/run.json       name, begin and end
     runs/<run>/alive          written anew every minute by every step at work; its age is what counts
-    runs/<run>/work/<key>     one for every piece of work (a key of the ledger) that the run did or found done
+    runs/<run>/work/<key>     one for every piece of work (a key of the ledger) that the run began or found done, with
+                              the digests of its inputs
 
 Garbage collection keeps what runs need by these. The names are escaped, the times are the store's own.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
@@ -56,9 +59,15 @@ def end_run(store: Store, name: str, status: str) -> None:
         _write(store, before.model_copy(update={"ended": _now(), "status": status}))
 
 
-def note_work(store: Store, name: str, key: str) -> None:
-    """Record that the run needs the work `key`, done or not."""
-    store.write_object(f"{_folder(name)}/work/{key}", b"")
+def note_work(store: Store, name: str, key: str, inputs: Mapping[str, str]) -> None:
+    """Record that the run needs the work `key`, done or not, and its inputs (content digests by name)."""
+    store.write_object(f"{_folder(name)}/work/{key}", json.dumps(dict(inputs)).encode())
+
+
+def inputs_of_work(store: Store, run: Run, keys: Set[str]) -> set[str]:
+    """The content digests that went into those of the run's pieces of work."""
+    found = store.read_objects([f"{_folder(run.record.name)}/work/{key}" for key in run.work & keys])
+    return {digest for raw in found.values() if raw for digest in json.loads(raw).values()}
 
 
 def read_runs(store: Store) -> list[Run]:

@@ -2,8 +2,8 @@
 
 A version is kept if it is, or if by lineage it went into, directly or not, one of these:
 - a policy that an alias in the model registry points to;
-- what a kept run asked for: outputs and inputs of its work, and the checkpoints of what it has not finished. Kept are the
-  newest runs, and every run that has not ended and gave a sign of life not long ago;
+- what a kept run asked for: outputs and inputs of its work, done or not, and checkpoints. Kept are the newest runs, and
+  every run that has not ended and gave a sign of life not long ago;
 - a version that is young.
 Runs go on meanwhile. So what is going to be deleted is listed in the store first and its ledger records are taken away,
 and then everything is looked at once more: a run that asked for such work before, or stored such content again, is seen
@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from components.shared.ledger import UNFINISHED, LedgerRecord, delete_record, read_ledger, write_record
 from components.shared.lineage.graph import Lineage, outputs
-from components.shared.runs import Run, forget_run, read_runs
+from components.shared.runs import Run, forget_run, inputs_of_work, read_runs
 from components.shared.schemas import ArtifactRef
 from components.shared.store import MANIFEST, Entry, Store, StoreError
 from components.shared.store.base import DOOMED, KINDS
@@ -86,6 +86,9 @@ def plan_collection(
     roots |= {version for digest in rules.aliased for version in lineage.by_digest.get(digest, ())}
     for key in keys & set(lineage.records):
         roots |= outputs(lineage.records[key]) | lineage.inputs(lineage.records[key])
+    for run in kept_runs:
+        for digest in inputs_of_work(store, run, keys - set(lineage.records)):
+            roots |= lineage.by_digest.get(digest, set())
     for key in keys:
         roots |= _checkpoints(store, key) if f"{UNFINISHED}/{key}" in unfinished else set()
     kept = lineage.ancestry(roots)
