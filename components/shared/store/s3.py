@@ -63,7 +63,15 @@ class S3Store(Store):
             self.bucket, self.prefix, self.cache, self.settings.model_copy(update={"patience": _CHECK_PATIENCE})
         )
         quick._call("", "list_objects_v2", Prefix=self._key(""), MaxKeys=1)
-        super(S3Store, quick).check()
+        try:
+            super(S3Store, quick).check()
+        except StoreError as error:
+            if self.settings.sse == "none":
+                raise
+            raise StoreError(
+                f"{error} (the bucket can be listed: does the server have the encryption and the key of store.sse = "
+                f"{self.settings.sse} and store.sse_kms_key_id?)"
+            ) from error
         try:
             if quick._call("", "get_bucket_versioning").get("Status") != "Enabled":
                 quick._call("", "put_bucket_versioning", VersioningConfiguration={"Status": "Enabled"})

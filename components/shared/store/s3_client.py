@@ -40,8 +40,6 @@ _REMEDIES = {
     "PermanentRedirect": "the bucket lies in another region: set AWS_REGION to it",
     "AuthorizationHeaderMalformed": "the region is wrong: set AWS_REGION to the bucket's",
     "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
-    "InvalidRequest": "the server refuses such a request: does it support the encryption that store.sse asks for?",
-    "NotImplemented": "the server does not know this request: does it support the encryption that store.sse asks for?",
 }
 
 
