@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,17 +17,37 @@ from components.shared.runs import begin_run, end_run
 from components.shared.schemas import ArtifactRef
 from components.shared.store import open_store
 from components.shared.tracking.client import open_client
+from pipelines import artifacts_cli, cli
 from tests.services.radosgw import Bucket
 
 
-def deepvideo(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    clean = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "COLUMNS")}
-    return subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "artifacts", *arguments],
-        env={**clean, "COLUMNS": "200", **variables},
-        capture_output=True,
-        text=True,
-    )
+@dataclass(frozen=True)
+class Done:
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def deepvideo(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`deepvideo artifacts` in this process, through the entry point, on a wide terminal."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(artifacts_cli.console, "width", 250)
+    monkeypatch.setattr(cli.errors, "width", 250)
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["deepvideo", "artifacts", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        return Done(int(exit_.value.code or 0), *capsys.readouterr())
+
+    return run
 
 
 def history(store_uri: str, scratch: Path) -> dict[str, ArtifactRef]:
@@ -54,7 +74,7 @@ def history(store_uri: str, scratch: Path) -> dict[str, ArtifactRef]:
     return refs
 
 
-def test_versions_are_listed_shown_with_their_lineage_and_got_verified(tmp_path: Path) -> None:
+def test_versions_are_listed_shown_with_their_lineage_and_got_verified(tmp_path: Path, deepvideo: Command) -> None:
     refs = history(str(tmp_path / "run" / "store"), tmp_path / "made")
     where = ("--store", str(tmp_path / "run"))  # a run's folder
     listed = deepvideo("ls", *where)
@@ -82,7 +102,7 @@ def test_versions_are_listed_shown_with_their_lineage_and_got_verified(tmp_path:
     assert again.returncode == 2 and "not an empty folder" in again.stderr
 
 
-def test_a_version_whose_bytes_changed_in_the_same_size_is_not_given_out(tmp_path: Path) -> None:
+def test_a_version_whose_bytes_changed_in_the_same_size_is_not_given_out(tmp_path: Path, deepvideo: Command) -> None:
     refs = history(str(tmp_path / "store"), tmp_path / "made")
     (tmp_path / "store" / "policy" / refs["policy"].digest / "file").write_text("Weights")
     got = deepvideo("get", refs["policy"].digest, str(tmp_path / "out"), "--store", str(tmp_path / "store"))
@@ -102,13 +122,17 @@ def test_a_version_whose_bytes_changed_in_the_same_size_is_not_given_out(tmp_pat
         (("gc", "--store", "{store}", "--no-registry", "--set", "store.sse=x"), "store.sse"),
     ],
 )
-def test_what_cannot_be_done_is_told_with_the_remedy(tmp_path: Path, arguments: tuple[str, ...], error: str) -> None:
+def test_what_cannot_be_done_is_told_with_the_remedy(
+    tmp_path: Path, deepvideo: Command, arguments: tuple[str, ...], error: str
+) -> None:
     history(str(tmp_path / "store"), tmp_path / "made")
     done = deepvideo(*(part.format(store=tmp_path / "store") for part in arguments))
-    assert done.returncode == 2 and error in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+    assert done.returncode == 2 and error in " ".join(done.stderr.split())
 
 
-def test_gc_is_dry_by_default_and_an_alias_in_the_registry_protects_what_its_policy_came_from(tmp_path: Path) -> None:
+def test_gc_is_dry_by_default_and_an_alias_in_the_registry_protects_what_its_policy_came_from(
+    tmp_path: Path, deepvideo: Command
+) -> None:
     store_uri = str(tmp_path / "run" / "store")
     refs, other = history(store_uri, tmp_path / "made"), tmp_path / "other"
     other.mkdir()
@@ -130,16 +154,26 @@ def test_gc_is_dry_by_default_and_an_alias_in_the_registry_protects_what_its_pol
     assert "Deleted 2 versions" in deepvideo("gc", *options, "--delete").stdout
 
 
-def test_the_same_on_s3_and_every_version_in_the_bucket_can_be_got(bucket: Bucket, tmp_path: Path) -> None:
+def test_the_same_on_s3_and_every_version_in_the_bucket_can_be_got(
+    bucket: Bucket, tmp_path: Path, deepvideo: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refs = history(f"{bucket.uri}/p", tmp_path / "made")
     where = ("--store", f"{bucket.uri}/p")
     assert "2 versions" in deepvideo("ls", *where).stdout
+    monkeypatch.setenv("DEEPVIDEO_CACHE", str(tmp_path / "fresh"))
     for name, ref in refs.items():
-        got = deepvideo("get", ref.digest[:10], str(tmp_path / name), *where, DEEPVIDEO_CACHE=str(tmp_path / "fresh"))
+        got = deepvideo("get", ref.digest[:10], str(tmp_path / name), *where)
         assert "verified" in got.stdout, got.stderr
     assert "Nothing was deleted" in deepvideo("gc", *where, "--no-registry").stdout
-    wrong = deepvideo("ls", *where, AWS_SECRET_ACCESS_KEY="wrong")
-    assert wrong.returncode == 2 and "the secret key is wrong" in wrong.stderr
     absent = deepvideo("ls", "--store", "s3://absent-bucket/p")
     assert absent.returncode == 2 and "there is no such bucket: create it" in absent.stderr
-    assert json.loads(open_store(f"{bucket.uri}/p").read_object(f"policy/{refs['policy'].digest}/manifest.json"))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    wrong = deepvideo("ls", *where)
+    assert wrong.returncode == 2 and "the secret key is wrong" in wrong.stderr
+
+
+def test_the_command_is_there() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "artifacts", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and all(name in done.stdout for name in ("ls", "show", "get", "gc"))
