@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ from components.shared.store.settings import StoreSettings
 log = logging.getLogger(__name__)
 
 _CHECK_PATIENCE = 5  # seconds: what is wrong from the start is told at once
-_UPLOAD, _REVISION = "?uploadId=", "?versionId="  # how leftovers are named after their key
+_UPLOAD, _REVISION, _DELETION = "?uploadId=", "?versionId=", "?deletion="  # leftovers are named by key, mark, identity
+_MARKS = "(" + "|".join(re.escape(mark) for mark in (_UPLOAD, _REVISION, _DELETION)) + ")"
 
 
 class S3Store(Store):
@@ -118,23 +120,26 @@ class S3Store(Store):
         self._delete([{"Key": self._key(name)} for name in names if name not in set(manifests)])
 
     def leftovers(self, before: float) -> list[Entry]:
-        """Unfinished multipart uploads, and revisions (delete markers too) that were replaced before `before`."""
+        """Unfinished multipart uploads, and revisions (the bucket's own marks of a deletion too) replaced before `before`."""
         return [entry for entry in (*self._unfinished(), *self._replaced()) if entry.modified < before]
 
     def drop_leftovers(self, found: list[Entry]) -> None:
-        revisions = []
+        objects: dict[str, list[dict[str, str]]] = {_REVISION: [], _DELETION: []}
         for entry in found:
-            key, _, upload = entry.name.partition(_UPLOAD)
-            if upload:
-                try:
-                    self._call(key, "abort_multipart_upload", Key=self._key(key), UploadId=upload)
-                except StoreError as error:
-                    if "NoSuchUpload" not in str(error):  # its process finished it in the meantime
-                        raise
+            name, mark, identity = re.split(_MARKS, entry.name, maxsplit=1)
+            if mark == _UPLOAD:
+                self._abort(name, identity)
             else:
-                key, _, revision = entry.name.partition(_REVISION)
-                revisions.append({"Key": self._key(key), "VersionId": revision})
-        self._delete(revisions)
+                objects[mark].append({"Key": self._key(name), "VersionId": identity})
+        self._delete(objects[_REVISION])
+        self._delete(objects[_DELETION])  # last: without it what lies under it would be seen again
+
+    def _abort(self, name: str, upload_id: str) -> None:
+        try:
+            self._call(name, "abort_multipart_upload", Key=self._key(name), UploadId=upload_id)
+        except StoreError as error:
+            if "NoSuchUpload" not in str(error):  # its process finished it in the meantime
+                raise
 
     def _unfinished(self) -> Iterator[Entry]:
         for page in self._pages("list_multipart_uploads", ""):
@@ -146,7 +151,7 @@ class S3Store(Store):
                 yield Entry(f"{name}{_UPLOAD}{begun['UploadId']}", size, newest.timestamp())
 
     def _replaced(self) -> Iterator[Entry]:
-        """Revisions that are not the newest of their key, dated by what replaced them, and deletions of nothing else."""
+        """Revisions that are not the newest of their key, dated by what replaced them; and keys' deletions."""
         revisions: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for page in self._pages("list_object_versions", ""):
             for item in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
@@ -154,12 +159,11 @@ class S3Store(Store):
         for key, items in revisions.items():
             items.sort(key=lambda item: (item["IsLatest"], item["LastModified"]), reverse=True)
             for newer, item in zip(items, items[1:], strict=False):
-                yield self._revision(key, item, newer["LastModified"].timestamp())
-            if len(items) == 1 and "Size" not in items[0]:
-                yield self._revision(key, items[0], items[0]["LastModified"].timestamp())
-
-    def _revision(self, key: str, item: dict[str, Any], since: float) -> Entry:
-        return Entry(f"{self._name(key)}{_REVISION}{item['VersionId']}", item.get("Size", 0), since)
+                name = f"{self._name(key)}{_REVISION}{item['VersionId']}"
+                yield Entry(name, item.get("Size", 0), newer["LastModified"].timestamp())
+            if "Size" not in items[0]:
+                name = f"{self._name(key)}{_DELETION}{items[0]['VersionId']}"
+                yield Entry(name, 0, items[0]["LastModified"].timestamp())
 
     def _below(self, prefix: str) -> str:
         return self._key(prefix).rstrip("/") + "/" if self._key(prefix) else ""
