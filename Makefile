@@ -17,7 +17,7 @@ run: setup  ## Run the whole pipeline on this machine (preset laptop); the same 
 	@$(BIN)/deepvideo run --preset laptop --output $(OUTPUT)
 
 test: lint  ## Check style and types, and run every test
-	@.ci/setup chromium
+	@.ci/setup chromium radosgw ceph-mon ceph-osd openssl
 	@$(BIN)/python -m pytest tests
 
 lint: setup

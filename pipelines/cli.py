@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from pipelines import artifacts_cli
 from pipelines.overrides import parse_assignments, read_overrides
 from pipelines.score_cli import app as score_app
 from pipelines.settings import RunSettings, SettingsError, build_settings, load_preset, preset_names
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(score_app)
+app.add_typer(artifacts_cli.app, name="artifacts")
 console = Console()
 errors = Console(stderr=True)
 PLAIN: dict[str, Any] = {
@@ -246,6 +248,7 @@ def main() -> None:
     from components.ingest.errors import IngestError
     from components.shared.rewards import RewardError
     from components.shared.store import StoreError
+    from components.shared.tracking import RegistryError
     from pipelines.run_folder import RunRefused
 
     try:
@@ -253,7 +256,7 @@ def main() -> None:
     except KeyboardInterrupt:
         errors.print("\nStopped.")
         sys.exit(130)
-    except (SettingsError, RunRefused, IngestError, RewardError, StoreError) as error:
+    except (SettingsError, RunRefused, IngestError, RewardError, StoreError, RegistryError) as error:
         errors.print(str(error), style="red", **PLAIN)
         sys.exit(2)
 

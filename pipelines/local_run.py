@@ -14,6 +14,7 @@ from components.ingest.settings import MOVING_SHAPES, TINY
 from components.shared.context import StepContext
 from components.shared.processes import ChildFailed, run_child
 from components.shared.progress import VARIABLE
+from components.shared.runs import end_run
 from components.shared.schemas import ArtifactRef
 from components.shared.store import open_store
 from components.shared.tracking import finish_parent
@@ -76,12 +77,12 @@ def run_locally(folder: RunFolder, settings: RunSettings, console: Console) -> N
         env = {**os.environ, **_QUIET, VARIABLE: str(folder.progress)}
         run_child(argv, env=env, log=folder.pipeline_log, cwd=folder.root)
     except ChildFailed:
-        _close_tracking(folder, settings, started.name, "FAILED")
+        _close(folder, settings, started.name, "FAILED")
         raise RunFailed(
             f"{failure(folder.pipeline_log, folder.progress)}\nThe whole log: {folder.pipeline_log}"
         ) from None
     except KeyboardInterrupt:
-        _close_tracking(folder, settings, started.name, "KILLED")
+        _close(folder, settings, started.name, "KILLED")
         raise
     finally:
         done.set()
@@ -89,8 +90,9 @@ def run_locally(folder: RunFolder, settings: RunSettings, console: Console) -> N
     bring_out(folder)
 
 
-def _close_tracking(folder: RunFolder, settings: RunSettings, name: str, status: str) -> None:
-    """Let MLflow show that the run is not at work any more; it is opened again when it continues."""
+def _close(folder: RunFolder, settings: RunSettings, name: str, status: str) -> None:
+    """Let the store and MLflow show that the run is not at work any more; it is opened again when it continues."""
+    end_run(open_store(str(folder.store)), name, status)
     if not (folder.root.parent / "mlflow.db").is_file():
         return
     context = StepContext(

@@ -28,6 +28,7 @@ from components.shared.generation.settings import GenerationSettings
 from components.shared.rewards.settings import RewardSettings
 from components.shared.sampling.settings import SamplingSettings
 from components.shared.settings import StepSettings, setting
+from components.shared.store import StoreSettings
 from components.training.settings import TrainingSettings
 from components.training.warmup_settings import WarmupSettings
 
@@ -64,6 +65,7 @@ class RunSettings(StepSettings):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     promotion: PromotionSettings = PromotionSettings()
+    store: StoreSettings = StoreSettings()
 
     @model_validator(mode="after")
     def _trains_at_all(self) -> RunSettings:

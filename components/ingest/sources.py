@@ -9,6 +9,9 @@ from typing import Any, Protocol
 from urllib.parse import urlparse
 
 from components.ingest.errors import IngestError
+from components.shared.store import StoreError, StoreSettings
+
+_PATIENCE = StoreSettings().patience  # seconds
 
 
 class Source(Protocol):
@@ -89,10 +92,9 @@ class S3Source:
 
     @functools.cached_property
     def _client(self) -> Any:
-        import boto3
-        from botocore.config import Config
+        from components.shared.store.s3_client import open_client
 
-        return boto3.client("s3", config=Config(retries={"mode": "adaptive", "max_attempts": 8}))
+        return open_client()
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name
@@ -100,17 +102,15 @@ class S3Source:
     @functools.cached_property
     def _etags(self) -> dict[str, str]:
         """Name -> size and ETag of every object below the prefix: one request a thousand objects."""
-        from botocore.exceptions import BotoCoreError, ClientError
+        from components.shared.store.s3_client import patiently
 
         below = f"{self.prefix}/" if self.prefix else ""
+        uri = f"s3://{self.bucket}/{below}"
         try:
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=below)
-            items = [item for page in pages for item in page.get("Contents", ())]
-        except (BotoCoreError, ClientError) as error:
-            raise IngestError(
-                f"s3://{self.bucket}/{below} cannot be listed ({error}): check its name, the AWS credentials and "
-                "AWS_ENDPOINT_URL"
-            ) from error
+            items = patiently(lambda: [item for page in pages for item in page.get("Contents", ())], uri, _PATIENCE)
+        except StoreError as error:
+            raise IngestError(f"{uri} cannot be listed: {error}") from error
         return {item["Key"][len(below) :]: f"{item['Size']}-{item['ETag']}" for item in items}
 
     def relative(self, name: str) -> str:
@@ -129,16 +129,15 @@ class S3Source:
         return f"s3://{self.bucket}/{self._key(name)} {self._etags[name]}"
 
     def fetch(self, name: str, folder: Path) -> Path:
-        import tenacity
-        from botocore.exceptions import BotoCoreError, ClientError
+        from components.shared.store.s3_client import patiently
 
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / name.replace("/", "_")
-        download = tenacity.retry(  # a download that broke off, beside the client's own retries of single requests
-            stop=tenacity.stop_after_attempt(4), wait=tenacity.wait_random_exponential(max=20), reraise=True
-        )(self._client.download_file)
+        key = self._key(name)
         try:
-            download(self.bucket, self._key(name), str(path))
-        except (BotoCoreError, ClientError) as error:
-            raise OSError(f"s3://{self.bucket}/{self._key(name)}: {error}") from error
+            patiently(
+                lambda: self._client.download_file(self.bucket, key, str(path)), f"s3://{self.bucket}/{key}", _PATIENCE
+            )
+        except StoreError as error:
+            raise OSError(str(error)) from error
         return path

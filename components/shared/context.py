@@ -9,13 +9,14 @@ import numpy as np
 from components.shared.files import sha256_bytes
 from components.shared.ledger import Ledger
 from components.shared.schemas import Record
-from components.shared.store import Store, open_store
+from components.shared.store import Store, StoreSettings, open_store
 
 
 class StepContext(Record):
     """Passed to every step as one JSON value. `round` is 0 outside rounds and counts from 1 inside."""
 
     store: str
+    store_settings: StoreSettings = StoreSettings()
     seed: int = 0
     round: int = 0
     run_name: str = "run"
@@ -25,11 +26,11 @@ class StepContext(Record):
 
     def open_store(self) -> Store:
         """The artifact store of this run."""
-        return open_store(self.store)
+        return open_store(self.store, self.store_settings)
 
     def open_ledger(self) -> Ledger:
         """The ledger in this run's store."""
-        return Ledger(self.open_store())
+        return Ledger(self.open_store(), self.run_name, self.round)
 
 
 @functools.cache

@@ -49,12 +49,14 @@ class StepFace:
     def __init__(self, step: str, context: str, settings: str, round_index: int = 0) -> None:
         from components.shared.processes import die_with_parent
         from components.shared.progress import step_started
+        from components.shared.runs import SignsOfLife
 
         die_with_parent()
         self.step = step
         self.context = StepContext.model_validate_json(context).model_copy(update={"round": round_index})
         self._settings: dict[str, Any] = json.loads(settings)
         self._started = time.monotonic()
+        self._alive = SignsOfLife(self.context.open_store(), self.context.run_name)
         step_started(self.label)
 
     @property
@@ -113,6 +115,7 @@ class StepFace:
         if reports is not None:
             Path(reports.path).parent.mkdir(parents=True, exist_ok=True)
             Path(reports.path).write_text(json.dumps([item.model_dump(mode="json") for item in written]))
+        self._alive.stop()
         step_finished(self.label, time.monotonic() - self._started)
 
 

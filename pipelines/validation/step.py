@@ -9,6 +9,7 @@ from components.shared.context import StepContext
 from components.shared.ledger import Outputs
 from components.shared.processes import die_with_parent
 from components.shared.progress import step_finished, step_started
+from components.shared.runs import begin_run
 from components.shared.tracking import resolve_champion, start_parent
 from components.training.objectives import OBJECTIVES
 from pipelines.inputs import OVERRIDES, RUN_NAME, STORE, TRACKING, as_overrides
@@ -23,6 +24,9 @@ def run(base_settings: str, run_id: str, inputs: dict[str, Any]) -> tuple[str, s
     die_with_parent()
     step_started(STEP)
     settings, context = check(base_settings, run_id, inputs)
+    store = context.open_store()
+    store.check()
+    begin_run(store, context.run_name)
     parent = start_parent(context, settings.model_dump(mode="json"))
     context = context.model_copy(update={"parent_run_id": parent})
     champion = remember_champion(settings, context)
@@ -59,6 +63,7 @@ def check(base_settings: str, run_id: str, inputs: dict[str, Any]) -> tuple[RunS
         raise SettingsError(f"{STORE}: is empty; give s3://bucket/prefix, file:///folder or a folder")
     context = StepContext(
         store=store,
+        store_settings=settings.store,
         seed=settings.pipeline.seed,
         run_name=run_name,
         tracking_uri=tracking_uri,
@@ -76,5 +81,6 @@ def remember_champion(settings: RunSettings, context: StepContext) -> str:
     if done is None:
         found = resolve_champion(context.tracking_uri, settings.promotion.registered_model, settings.promotion.alias)
         record = found.model_dump_json() if found is not None else ""
-        done = ledger.finish(key, Outputs(results={"champion": record}))
+        needed = {"champion": found.policy} if found is not None else {}  # kept as long as this run is
+        done = ledger.finish(key, Outputs(artifacts=needed, results={"champion": record}))
     return str(done.results["champion"])

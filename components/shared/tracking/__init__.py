@@ -6,15 +6,17 @@ matter: it decides what a run starts from, so that looking up the champion raise
 """
 
 from components.shared.tracking.contents import log_dataset, log_files, log_params, log_series
-from components.shared.tracking.registry import Champion, RegistryError, resolve_champion
+from components.shared.tracking.registry import Alias, Champion, RegistryError, aliased_policies, resolve_champion
 from components.shared.tracking.runs import TrackedRun, TrackingWarning, finish_parent, parent_run, step_run
 from components.shared.tracking.steps import start_parent, track_step
 
 __all__ = [
+    "Alias",
     "Champion",
     "RegistryError",
     "TrackedRun",
     "TrackingWarning",
+    "aliased_policies",
     "finish_parent",
     "log_dataset",
     "log_files",

@@ -55,6 +55,45 @@ def resolve_champion(tracking_uri: str, registered_model: str, alias: str = "cha
         ) from error
 
 
+class Alias(Record):
+    """An alias in the registry and the policy in the artifact store that it points to."""
+
+    registered_model: str
+    alias: str
+    version: str
+    policy: ArtifactRef
+
+
+def aliased_policies(tracking_uri: str) -> list[Alias]:
+    """Every alias of every registered model whose version this project registered.
+
+    Raises RegistryError if the registry cannot be read.
+    """
+
+    def find() -> list[Alias]:
+        client = open_client(tracking_uri)
+        found: list[Alias] = []
+        token = ""
+        while True:
+            page = client.search_registered_models(page_token=token or None)
+            for model in page:
+                for alias, version in client.get_registered_model(model.name).aliases.items():
+                    policy = client.get_model_version(model.name, str(version)).tags.get(POLICY_TAG)
+                    if policy is not None:
+                        ref = ArtifactRef.model_validate_json(policy)
+                        found.append(Alias(registered_model=model.name, alias=alias, version=str(version), policy=ref))
+            token = page.token or ""
+            if not token:
+                return found
+
+    try:
+        return with_retries(find)
+    except Exception as error:
+        raise RegistryError(
+            f"MLflow's registry at {tracking_uri} cannot be read: {error}; start it, or correct --tracking-uri"
+        ) from error
+
+
 def alias_version(client: MlflowClient, registered_model: str, alias: str) -> str | None:
     """The version number that `alias` points to, None if the model or the alias does not exist."""
     from mlflow.exceptions import MlflowException

@@ -1,0 +1,100 @@
+"""A store in a folder: versions are moved in by one rename, reads are the files themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from components.shared.files import write_atomic
+from components.shared.store.base import Entry, Store
+from components.shared.store.manifest import MANIFEST, Files, check_folder
+
+_STAGING = ".staging"
+
+
+class FolderStore(Store):
+    """A store in a folder on one machine, or on a file system that several share."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def uri_of(self, name: str) -> str:
+        return (self.root / name).as_uri()
+
+    def read_object(self, name: str) -> bytes | None:
+        try:
+            return (self.root / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    def write_object(self, name: str, data: bytes) -> None:
+        write_atomic(self.root / name, data)
+
+    def entries(self, prefix: str) -> list[Entry]:
+        paths = (path for path in (self.root / prefix).rglob("*") if path.is_file() and path.suffix != ".partial")
+        return sorted(self._entries(paths), key=lambda entry: entry.name)
+
+    def delete_objects(self, prefix: str) -> None:
+        path = self.root / prefix
+        if path.is_dir():  # out of sight by one rename: a kill leaves no half version
+            doomed = self.root / _STAGING / uuid.uuid4().hex
+            doomed.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(path, doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+    def leftovers(self, before: float) -> list[Entry]:
+        staged = (self.root / _STAGING).iterdir() if (self.root / _STAGING).is_dir() else iter(())
+        items = [*staged, *(path for path in self.root.rglob(".*.partial") if _STAGING not in path.parts)]
+        found = []
+        for item in items:
+            stats = [path.lstat() for path in (item, *item.rglob("*"))]
+            # by the inodes' own times: copied files keep the modification times of their originals
+            entry = Entry(
+                item.relative_to(self.root).as_posix(),
+                sum(stat.st_size for stat in stats),
+                max(stat.st_ctime for stat in stats),
+            )
+            if entry.modified < before:
+                found.append(entry)
+        return found
+
+    def drop_leftovers(self, found: list[Entry]) -> None:
+        for entry in found:
+            path = self.root / entry.name
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _entries(self, paths: Iterable[Path]) -> list[Entry]:
+        found = []
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+                stat = path.stat()
+                found.append(Entry(path.relative_to(self.root).as_posix(), stat.st_size, stat.st_mtime))
+        return found
+
+    def _children(self, prefix: str) -> list[str]:
+        folder = self.root / prefix
+        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+    def _write_version(self, name: str, folder: Path, files: Files, manifest: bytes) -> None:
+        target = self.root / name
+        staged = self.root / _STAGING / uuid.uuid4().hex
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder, staged)
+        write_atomic(staged / MANIFEST, manifest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(staged, target)
+        except OSError:  # another process stored the same content first
+            if not (target / MANIFEST).is_file():
+                raise
+            shutil.rmtree(staged)
+
+    def _local_version(self, name: str, files: Files) -> Path:
+        check_folder(self.root / name, files, content=False)
+        return self.root / name

@@ -1,0 +1,31 @@
+"""The services that tests of several rooms share: one S3 server for the whole session, a fresh bucket for each test."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.services.radosgw import Bucket, Gateway, radosgw
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Iterator[Gateway]:
+    """A real S3 server."""
+    with radosgw() as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """An empty bucket; the AWS variables point to its server, and downloads go to a cache of the test's own."""
+    environment = {**gateway.environment, "DEEPVIDEO_CACHE": str(tmp_path / "cache")}
+    environment |= {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    made = Bucket(f"test-{uuid.uuid4().hex[:12]}", gateway, environment)
+    boto3.session.Session().client("s3").create_bucket(Bucket=made.name)
+    return made

@@ -1,0 +1,63 @@
+"""The first task of a run: it refuses a store that cannot be used, and makes the run and what it needs visible there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from components.shared.context import StepContext
+from components.shared.face import StepFace
+from components.shared.lineage import Rules, plan_collection
+from components.shared.runs import read_runs
+from components.shared.store import StoreError, open_store
+from components.shared.tracking.client import open_client
+from components.shared.tracking.registry import POLICY_TAG
+from pipelines.inputs import STORE, TRACKING, signature
+from pipelines.settings import build_settings
+from pipelines.validation.step import run
+from tests.services.radosgw import Bucket
+
+
+def validate(store: str, **inputs: str) -> StepContext:
+    settings = build_settings({"pipeline": {"rounds": 1}})
+    defaults = {name: item.default for name, item in signature(settings).parameters.items()}
+    return StepContext.model_validate_json(
+        run(settings.model_dump_json(), "run-1", {**defaults, STORE: store, **inputs})[1]
+    )
+
+
+def test_a_store_that_cannot_be_used_ends_the_run_before_it_begins(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StoreError, match="there is no such bucket: create it"):
+        validate("s3://absent-bucket/p")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(StoreError, match="the secret key is wrong"):
+        validate(f"{bucket.uri}/p")
+
+
+def test_a_run_is_at_work_from_its_first_task_on_and_its_store_settings_reach_the_steps(tmp_path: Path) -> None:
+    context = validate(str(tmp_path), settings_overrides="store.patience: 7")
+    assert context.store_settings.patience == 7
+    (seen,) = read_runs(context.open_store())
+    assert (seen.record.name, seen.record.ended) == ("run-1", "")
+    face = StepFace("ingest", context.model_dump_json(), "{}")
+    face._alive.stop()
+    assert "runs/run-1/alive" in context.open_store().list_objects("runs")
+
+
+def test_the_champion_that_a_run_challenges_is_kept_although_its_alias_moved_on(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "file").write_text("champion")
+    policy = store.put(tmp_path / "a", "policy")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client, name = open_client(uri), build_settings().promotion.registered_model
+    client.create_registered_model(name)
+    client.create_model_version(name, policy.uri, tags={POLICY_TAG: policy.model_dump_json()}, await_creation_for=0)
+    client.set_registered_model_alias(name, "champion", "1")
+    validate(str(tmp_path / "store"), **{TRACKING: uri})
+    later = 4e9  # Unix time
+    assert plan_collection(store, Rules(keep_runs=1), later).versions == {}
+    assert list(plan_collection(store, Rules(keep_runs=0), later).versions) == [f"policy/{policy.digest}"]
