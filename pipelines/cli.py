@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from pipelines.pods.command import resources
 from pipelines.settings import RunSettings, SettingsError, build_settings, load_preset, parse_assignments, preset_names
 from pipelines.settings import parse_overrides as parse_yaml
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 console = Console()
 errors = Console(stderr=True)
+app.command()(resources)
 
 Preset = Annotated[str, typer.Option(help=f"Settings to start from: {', '.join(preset_names())}.")]
 Assignments = Annotated[

@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from components.augmentation.settings import AugmentationSettings
@@ -27,6 +27,7 @@ from components.shared.rewards.settings import RewardSettings
 from components.shared.sampling.settings import SamplingSettings
 from components.shared.settings import StepSettings, setting
 from components.training.settings import TrainingSettings
+from pipelines.pods.settings import ClusterSettings, PodSettings
 
 
 class SettingsError(ValueError):
@@ -58,6 +59,11 @@ class RunSettings(StepSettings):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     promotion: PromotionSettings = PromotionSettings()
+    # What only the compiler of a cluster's pipeline reads: no step gets it, and equal runs may differ in it.
+    cluster: ClusterSettings = Field(ClusterSettings(), exclude=True)
+    light_pods: PodSettings = Field(PodSettings(), exclude=True)
+    generation_pods: PodSettings = Field(PodSettings(), exclude=True)
+    training_pods: PodSettings = Field(PodSettings(), exclude=True)
 
     def digest(self) -> str:
         """SHA-256 over all settings."""

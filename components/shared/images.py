@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 
 VERSION = "0.1.0"
+ROLES = ("light", "generation", "training")
 
 
-def image(role: str) -> str:
-    """The image of a role: `light` (no engine), `generation` (vLLM) or `training` (DeepSpeed)."""
+def image(role: str, cpu: bool = False) -> str:
+    """The image of a role: `light` (no engine), `generation` (vLLM) or `training` (DeepSpeed); for GPUs, or for `cpu` alone.
+
+    The light image has no engine, and is the same for both.
+    """
     registry = os.environ.get("DEEPVIDEO_REGISTRY", "localhost").rstrip("/")
-    return f"{registry}/deepvideo-r1-python-{role}:{VERSION}"
+    variant = "-cpu" if cpu and role != "light" else ""
+    return f"{registry}/deepvideo-r1-{role}:{VERSION}{variant}"
