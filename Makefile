@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 OUTPUT ?= runs/laptop
 
-.PHONY: help setup run test lint tiny-model bench-learning clean
+.PHONY: help setup run test lint images manifests tiny-model bench-learning clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -20,6 +20,12 @@ test: lint  ## Check style and types, and run every test
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+images:  ## Build the container images, for GPUs and for CPUs alone, with podman or docker (docker/README.md)
+	@docker/build.sh
+
+manifests: setup  ## Render the Kubernetes manifests of every overlay and check them; CRDS=folder: by your cluster's CRDs too
+	@$(BIN)/python -m k8s.check $(if $(CRDS),--crds $(CRDS))
 
 tiny-model: setup  ## Train the committed tiny Qwen2.5-VL again from scratch
 	@$(BIN)/python -m components.ingest.tiny_model.train

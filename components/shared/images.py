@@ -11,8 +11,8 @@ ROLES = ("light", "generation", "training")
 def image(role: str, cpu: bool = False) -> str:
     """The image of a role: `light` (no engine), `generation` (vLLM) or `training` (DeepSpeed); for GPUs, or for `cpu` alone.
 
-    The light image has no engine, and is the same for both.
+    Images without an engine are the same for both.
     """
     registry = os.environ.get("DEEPVIDEO_REGISTRY", "localhost").rstrip("/")
-    variant = "-cpu" if cpu and role != "light" else ""
+    variant = "-cpu" if cpu and role in ("generation", "training") else ""
     return f"{registry}/deepvideo-r1-{role}:{VERSION}{variant}"
