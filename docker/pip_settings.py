@@ -28,10 +28,10 @@ def settings(listed: str) -> dict[str, str]:
 
 
 def folders(found: dict[str, str]) -> list[str]:
-    """Local folders among the values, each once."""
+    """Local folders among the values, each once; of an index (`.../simple`) the one above, whose files it links to."""
     words = [word.removeprefix("file://") for value in found.values() for word in re.split(r"\s+", value)]
     paths = [Path(word) for word in words if word.startswith("/")]
-    return sorted({str(path) for path in paths if path.is_dir()})
+    return sorted({str(path.parent if path.name == "simple" else path) for path in paths if path.is_dir()})
 
 
 def pip_conf(found: dict[str, str]) -> str:

@@ -156,5 +156,7 @@ def test_the_hosts_pip_settings_reach_the_build_without_certificates(tmp_path: P
     )
     found = pip_settings.settings(listed)
     assert found == {"timeout": "5", "find-links": f"{tmp_path}\nfile://{tmp_path}"}
-    assert pip_settings.folders(found) == [str(tmp_path)]
+    (tmp_path / "index" / "simple").mkdir(parents=True)
+    index = {"extra-index-url": f"file://{tmp_path}/index/simple https://elsewhere/simple"}
+    assert pip_settings.folders(found | index) == [str(tmp_path), str(tmp_path / "index")]
     assert pip_settings.pip_conf(found) == f"[global]\nfind-links = {tmp_path} file://{tmp_path}\ntimeout = 5\n"
