@@ -5,7 +5,7 @@ OUTPUT ?= runs/laptop
 ARGS ?=
 PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
 
-.PHONY: help setup run test lint tiny-model bench-learning study study-quick bench-training bench-gpu clean
+.PHONY: help setup run test lint images manifests tiny-model bench-learning study study-quick bench-training bench-gpu clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -22,6 +22,12 @@ test: lint  ## Check style and types, and run every test
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+images:  ## Build the container images, for GPUs and for CPUs alone, with podman or docker (docker/README.md)
+	@docker/build.sh
+
+manifests: setup  ## Render the Kubernetes manifests of every overlay and check them; CRDS=folder: by your cluster's CRDs too
+	@$(BIN)/python -m k8s.check $(if $(CRDS),--crds $(CRDS))
 
 tiny-model: setup  ## Train the committed tiny Qwen2.5-VL again from scratch
 	@$(BIN)/python -m components.ingest.tiny_model.train

@@ -18,8 +18,9 @@ from components.shared.store import Store, StoreError, open_store
 from components.shared.store.base import KINDS
 from components.shared.store.manifest import total_size
 from components.shared.tracking import aliased_policies
+from pipelines.overrides import parse_assignments
 from pipelines.run_folder import RunFolder
-from pipelines.settings import build_settings, parse_assignments
+from pipelines.settings import build_settings
 
 app = typer.Typer(
     help="Look into an artifact store: its versions, what made them, and what nothing needs any more.",

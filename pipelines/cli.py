@@ -15,6 +15,7 @@ from rich.text import Text
 
 from pipelines import artifacts_cli
 from pipelines.overrides import parse_assignments, read_overrides
+from pipelines.pods.command import resources
 from pipelines.score_cli import app as score_app
 from pipelines.settings import RunSettings, SettingsError, build_settings, load_preset, preset_names
 from pipelines.single_step import STEPS, parse_inputs, run_step
@@ -29,6 +30,7 @@ app.add_typer(score_app)
 app.add_typer(artifacts_cli.app, name="artifacts")
 console = Console()
 errors = Console(stderr=True)
+app.command()(resources)
 PLAIN: dict[str, Any] = {
     "markup": False,
     "highlight": False,

@@ -62,6 +62,7 @@ def run_locally(folder: RunFolder, settings: RunSettings, console: Console) -> N
     compile_pipeline(
         settings,
         folder.pipeline,
+        cluster=False,
         run_name=started.name,
         run_store=str(folder.store),
         run_tracking_uri=folder.tracking_uri,

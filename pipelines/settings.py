@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from components.augmentation.settings import AugmentationSettings
@@ -31,6 +31,7 @@ from components.shared.settings import StepSettings, setting
 from components.shared.store import StoreSettings
 from components.training.settings import TrainingSettings
 from components.training.warmup_settings import WarmupSettings
+from pipelines.pods.settings import ClusterSettings, PodSettings
 
 
 class SettingsError(ValueError):
@@ -66,6 +67,11 @@ class RunSettings(StepSettings):
     evaluation: EvaluationSettings = EvaluationSettings()
     promotion: PromotionSettings = PromotionSettings()
     store: StoreSettings = StoreSettings()
+    # What only the compiler of a cluster's pipeline reads: no step gets it, and equal runs may differ in it.
+    cluster: ClusterSettings = Field(ClusterSettings(), exclude=True)
+    light_pods: PodSettings = Field(PodSettings(), exclude=True)
+    generation_pods: PodSettings = Field(PodSettings(), exclude=True)
+    training_pods: PodSettings = Field(PodSettings(), exclude=True)
 
     @model_validator(mode="after")
     def _trains_at_all(self) -> RunSettings:

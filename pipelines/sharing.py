@@ -13,15 +13,18 @@ import yaml
 
 
 def share_equal_parts(path: Path) -> None:
-    """Rewrite the IR YAML at `path` so that equal executors and equal components stand in it once."""
+    """Rewrite the IR YAML at `path` so that equal executors, with equal pods, and equal components stand in it once."""
     text = path.read_text()
     header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
     spec, *platform = yaml.safe_load_all(text)
-    kept = _unique(spec["deploymentSpec"]["executors"])
+    executors = spec["deploymentSpec"]["executors"]
+    pods = [part["deploymentSpec"]["executors"] for item in platform for part in item["platforms"].values()]
+    kept = _unique({name: [part, *(pod.get(name) for pod in pods)] for name, part in executors.items()})
     for component in spec["components"].values():
         if "executorLabel" in component:
             component["executorLabel"] = kept[component["executorLabel"]]
-    _keep(spec["deploymentSpec"]["executors"], kept)
+    for parts in (executors, *pods):
+        _keep(parts, kept)
     while len(set((kept := _unique(spec["components"])).values())) < len(kept):  # rounds are equal once their tasks are
         for part in [spec["root"], *spec["components"].values()]:
             for task in part.get("dag", {}).get("tasks", {}).values():
@@ -38,4 +41,4 @@ def _unique(parts: dict[str, Any]) -> dict[str, str]:
 
 def _keep(parts: dict[str, Any], kept: dict[str, str]) -> None:
     for name in set(kept) - set(kept.values()):
-        del parts[name]
+        parts.pop(name, None)

@@ -6,6 +6,7 @@ import os
 
 VERSION = "0.1.0"
 LOCAL_REGISTRY = "localhost"
+ROLES = ("light", "generation", "training")
 
 
 def registry() -> str:
@@ -13,6 +14,10 @@ def registry() -> str:
     return os.environ.get("DEEPVIDEO_REGISTRY", LOCAL_REGISTRY).rstrip("/")
 
 
-def image(role: str) -> str:
-    """The image of a role: `light` (no engine), `generation` (vLLM) or `training` (DeepSpeed)."""
-    return f"{registry()}/deepvideo-r1-python-{role}:{VERSION}"
+def image(role: str, cpu: bool = False) -> str:
+    """The image of a role: `light` (no engine), `generation` (vLLM) or `training` (DeepSpeed); for GPUs, or for `cpu` alone.
+
+    Images without an engine are the same for both.
+    """
+    variant = "-cpu" if cpu and role in ("generation", "training") else ""
+    return f"{registry()}/deepvideo-r1-{role}:{VERSION}{variant}"

@@ -20,6 +20,7 @@ def validate_inputs(
     rl_learning_rate: float,
     rl_num_generations: int,
     rl_num_iterations: int,
+    rl_objective: str,
     rl_prompts_per_round: int,
     run_experiment: str,
     run_name: str,

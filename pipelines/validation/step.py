@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
 from components.shared.context import StepContext
 from components.shared.ledger import Outputs
 from components.shared.processes import die_with_parent
@@ -43,6 +45,10 @@ def check(base_settings: str, run_id: str, inputs: dict[str, Any]) -> tuple[RunS
     store, tracking_uri = inputs.pop(STORE), inputs.pop(TRACKING)
     run_name = inputs.pop(RUN_NAME) or run_id
     overrides = parse_overrides(inputs.pop(OVERRIDES), OVERRIDES)
+    if about_pods := sorted(name for name in overrides if RunSettings.model_fields.get(name, FieldInfo()).exclude):
+        raise SettingsError(
+            f"{OVERRIDES}: {', '.join(about_pods)}: compiled in; compile the pipeline again to change it"
+        )
     compiled = RunSettings.model_validate_json(base_settings)
     layers = (compiled.model_dump(mode="json"), as_overrides(inputs), overrides)
     settings = build_settings(*layers, origins=("", "", f"{OVERRIDES}: "))

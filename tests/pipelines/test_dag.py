@@ -9,6 +9,7 @@ import yaml
 
 from pipelines.dag import compile_pipeline
 from pipelines.inputs import INPUTS, OVERRIDES, RUN_NAME, STORE, TRACKING
+from pipelines.pods.inputs import POD_INPUTS, pod_inputs
 from pipelines.settings import RunSettings, SettingsError, build_settings, fields, load_preset
 from pipelines.validation.step import check
 
@@ -75,16 +76,29 @@ def test_compiling_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert compiled(tmp_path / "a", settings)[1] == compiled(tmp_path / "b", settings)[1]
 
 
-def test_inputs_are_at_most_25_described_and_default_to_the_settings(tmp_path: Path) -> None:
-    settings = build_settings(load_preset("laptop"))
+@pytest.mark.parametrize("preset", ["laptop", "paper-3b"])
+def test_inputs_are_at_most_25_described_and_default_to_the_settings(tmp_path: Path, preset: str) -> None:
+    settings = build_settings(load_preset(preset))
     spec, _ = compiled(tmp_path, settings)
     inputs = spec["root"]["inputDefinitions"]["parameters"]
-    assert set(inputs) == {*INPUTS, OVERRIDES, RUN_NAME, STORE, TRACKING} and len(inputs) <= 25
+    pods = pod_inputs(settings)
+    assert set(inputs) == {*INPUTS, *pods, OVERRIDES, RUN_NAME, STORE, TRACKING} and len(inputs) <= 25
     described = {path: info.description for path, info in fields()}
+    assert all(inputs[name]["description"] == described[POD_INPUTS[name]] for name in pods)
+    assert {name: inputs[name]["defaultValue"] for name in pods} == pods
     for name, path in INPUTS.items():
         section, field = path.split(".")
         assert inputs[name]["defaultValue"] == getattr(getattr(settings, section), field)
         assert inputs[name]["description"] == described[path]
+
+
+def test_enumerations_are_lists_to_choose_from_in_the_ui(tmp_path: Path) -> None:
+    for objective, others in (("reg_grpo", {"grpo", "rloo", "online_dpo"}), ("dpo", set())):
+        spec, _ = compiled(tmp_path, build_settings({"training.objective": objective, "pipeline.rounds": 1}))
+        inputs = spec["root"]["inputDefinitions"]["parameters"]
+        assert {objective, *others} <= set(inputs["rl_objective"]["literals"])
+        assert ("dpo" in inputs["rl_objective"]["literals"]) == (objective == "dpo")  # it needs another DAG
+        assert [name for name, item in inputs.items() if "literals" in item] == ["rl_objective"]
 
 
 def test_no_task_uses_kfp_caching_or_installs_anything(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_presets_are_those_named_in_the_documentation() -> None:
 def test_every_setting_has_a_description_and_is_defined_once() -> None:
     names = [name for name, _ in fields()]
     assert all(info.description for _, info in fields())
-    plain = [name.split(".")[1] for name in names]
+    plain = [name.split(".")[1] for name in names if "_pods." not in name]  # these are the same for each image
     shared_on_purpose = {"num_generations", "max_completion_length", "dtype", "confidence", "bootstrap_resamples"}
     shared_on_purpose |= {"learning_rate", "lr_scheduler_type"}  # of the warm-up, and of the rounds
     assert {name for name in plain if plain.count(name) > 1} <= shared_on_purpose
@@ -58,13 +58,20 @@ def test_assignments_read_numbers_that_yaml_takes_for_text() -> None:
         ({"trainig": {"beta": 1}}, ["trainig", "no such setting", "did you mean training?"]),
         ({"training.num_generations": 4}, ["did you mean sampling.num_generations"]),
         ({"pipeline.rounds": 51}, ["pipeline.rounds", "<= 50"]),
-        ({"training.zero_stage": 1}, ["training.zero_stage: got 1; allowed: 2 | 3"]),
+        ({"training.zero_stage": 4}, ["training.zero_stage: got 4; allowed: 1 | 2 | 3"]),
         ({"training": 5}, ["training: is a section", "got 5"]),
         ({"rewards.reward_funcs": "acc"}, ["rewards.reward_funcs: 'acc' is neither"]),
         (
             {"ingest": {"held_out_fraction": 0.6, "promotion_fraction": 0.6}},
             ["ingest.held_out_fraction + ingest.promotion_fraction must be below 1"],
         ),
+        ({"training_pods.memory": "lots"}, ["training_pods.memory", "lots"]),
+        ({"training_pods.node_selector": "gpu"}, ["training_pods.node_selector", "'gpu' is not key=value"]),
+        ({"cluster.gpu_tolerations": ["gpu"]}, ["cluster.gpu_tolerations", "nvidia.com/gpu:NoSchedule"]),
+        ({"cluster.step_overrides": "trainig.cpu=2"}, ["cluster.step_overrides", "no step 'trainig'", "training"]),
+        ({"cluster.step_overrides": "training.cpus=2"}, ["cluster.step_overrides", "no such setting", "gpu_count"]),
+        ({"cluster.step_overrides": "training.timeout=soon"}, ["cluster.step_overrides", "timeout"]),
+        ({"cluster.run_as_user": 0}, ["cluster.run_as_user", ">= 1"]),
     ],
 )
 def test_wrong_settings_name_the_field_and_what_is_allowed(layer: dict[str, object], words: list[str]) -> None:

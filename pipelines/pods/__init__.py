@@ -1,0 +1,1 @@
+"""How the pipeline's tasks run on Kubernetes: settings, their application when the pipeline is compiled, and reading it back."""

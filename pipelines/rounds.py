@@ -1,0 +1,152 @@
+"""One round of the DAG as a nested pipeline: sampling in one task or in three, then training."""
+
+# no `from __future__ import annotations`: KFP reads types, not strings
+
+import inspect
+from typing import Any, NamedTuple
+
+from kfp import dsl
+
+from components.augmentation.component import augment_prompts
+from components.difficulty.component import estimate
+from components.rollout.component import roll_out_groups
+from components.training.component import train_policy
+from pipelines.fused_sampling.component import sample_round
+from pipelines.inputs import declare
+from pipelines.pods.inputs import pod_inputs
+from pipelines.pods.placing import Place, placer
+from pipelines.settings import RunSettings
+
+
+class Round(NamedTuple):
+    """What a round hands to the next."""
+
+    policy: dsl.Model
+    state: dsl.Artifact
+    buffer: dsl.Artifact
+    reports: dsl.Artifact
+
+
+def fused_round(
+    place: Place,
+    context: str,
+    settings: str,
+    round_index: int,
+    dataset: dsl.Input[dsl.Dataset],
+    policy: dsl.Input[dsl.Model],
+    rollout_policy: dsl.Input[dsl.Model],
+    reference: dsl.Input[dsl.Model],
+    state: dsl.Input[dsl.Artifact],
+    buffer: dsl.Input[dsl.Artifact],
+    reports: dsl.Input[dsl.Artifact],
+) -> Round:
+    """Sample on one engine, then train."""
+    sampled = place(
+        sample_round(
+            context=context,
+            settings=settings,
+            round_index=round_index,
+            dataset=dataset,
+            policy=rollout_policy,
+            buffer=buffer,
+            state=state,
+            reports=reports,
+        ),
+        "sampling",
+        "Difficulty, augmentation, rollout",
+    )
+    trained = place(
+        train_policy(
+            context=context,
+            settings=settings,
+            round_index=round_index,
+            dataset=dataset,
+            policy=policy,
+            reference=reference,
+            groups=sampled.outputs["groups"],
+            state=state,
+            reports=sampled.outputs["new_reports"],
+        ),
+        "training",
+        "Training",
+    )
+    return Round(
+        policy=trained.outputs["new_policy"],
+        state=trained.outputs["new_state"],
+        buffer=sampled.outputs["new_buffer"],
+        reports=trained.outputs["new_reports"],
+    )
+
+
+def separate_round(
+    place: Place,
+    context: str,
+    settings: str,
+    round_index: int,
+    dataset: dsl.Input[dsl.Dataset],
+    policy: dsl.Input[dsl.Model],
+    rollout_policy: dsl.Input[dsl.Model],
+    reference: dsl.Input[dsl.Model],
+    state: dsl.Input[dsl.Artifact],
+    buffer: dsl.Input[dsl.Artifact],
+    reports: dsl.Input[dsl.Artifact],
+) -> Round:
+    """Measure difficulty, augment, roll out, train."""
+    common = {"context": context, "settings": settings, "round_index": round_index, "dataset": dataset, "state": state}
+    measured = place(
+        estimate(policy=rollout_policy, buffer=buffer, reports=reports, **common), "difficulty", "Difficulty"
+    )
+    augmented = place(
+        augment_prompts(
+            policy=rollout_policy,
+            difficulty=measured.outputs["difficulty"],
+            reports=measured.outputs["new_reports"],
+            **common,
+        ),
+        "augmentation",
+        "Augmentation",
+    )
+    rolled_out = place(
+        roll_out_groups(
+            policy=rollout_policy,
+            difficulty=measured.outputs["difficulty"],
+            augmentation=augmented.outputs["augmentation"],
+            reports=augmented.outputs["new_reports"],
+            **common,
+        ),
+        "rollout",
+        "Rollout",
+    )
+    trained = place(
+        train_policy(
+            policy=policy,
+            reference=reference,
+            groups=rolled_out.outputs["groups"],
+            reports=rolled_out.outputs["new_reports"],
+            **common,
+        ),
+        "training",
+        "Training",
+    )
+    return Round(
+        policy=trained.outputs["new_policy"],
+        state=trained.outputs["new_state"],
+        buffer=measured.outputs["new_buffer"],
+        reports=trained.outputs["new_reports"],
+    )
+
+
+def round_pipeline(settings: RunSettings, cluster: bool) -> Any:
+    """The pipeline of a round. What a run sets of the pods comes in as further parameters, which every round hands on."""
+    body = fused_round if settings.pipeline.fuse_sampling else separate_round
+    pod_values = pod_inputs(settings) if cluster else {}
+    given = [item for name, item in inspect.signature(body).parameters.items() if name != "place"]
+    further = [inspect.Parameter(name, given[0].kind, annotation=type(value)) for name, value in pod_values.items()]
+
+    def a_round(*values: Any) -> Round:  # KFP calls it with a channel for each parameter, in order
+        channels = dict(zip([item.name for item in (*given, *further)], values, strict=True))
+        place = placer(settings, cluster, {name: channels.pop(name) for name in pod_values})
+        return body(place, **channels)
+
+    declare(a_round, inspect.Signature([*given, *further], return_annotation=Round))
+    return dsl.pipeline(name="round", description=body.__doc__)(a_round)
