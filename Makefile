@@ -3,6 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 OUTPUT ?= runs/laptop
 ARGS ?=
+TEST_JOBS ?= 2
 PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
 
 .PHONY: help setup run test lint images manifests tiny-model bench-learning study study-quick bench-training bench-gpu clean
@@ -18,7 +19,7 @@ run: setup  ## Run the whole pipeline on this machine (preset laptop); the same 
 
 test: lint  ## Check style and types, and run every test
 	@.ci/setup chromium radosgw ceph-mon ceph-osd openssl
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests --numprocesses $(TEST_JOBS) --dist loadfile
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

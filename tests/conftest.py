@@ -1,7 +1,8 @@
-"""The services that tests of several rooms share: one S3 server for the whole session, a fresh bucket for each test."""
+"""What tests of several rooms share: the machine's cores among pytest's workers, an S3 server a worker, a bucket a test."""
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ import boto3
 import pytest
 
 from tests.services.radosgw import Bucket, Gateway, radosgw
+
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _WORKERS > 1:  # before PyTorch is imported, and for the processes that tests start
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // _WORKERS)))
 
 
 @pytest.fixture(scope="session")

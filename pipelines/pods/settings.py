@@ -7,7 +7,6 @@ Lists are written in kubectl's notation: labels and selectors as `key=value`, to
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from pydantic import field_validator
 

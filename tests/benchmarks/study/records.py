@@ -16,7 +16,11 @@ _COMPONENTS = (
     *("augmentation", "difficulty", "evaluation", "ingest/moving_shapes", "rollout", "shared", "training"),
     "../pipelines/fused_sampling",
 )
-_NOT_NUMBERS = ("shared/tracking", "shared/progress.py", "shared/processes.py")
+_NOT_NUMBERS = (
+    "evaluation/benchmarks",
+    *(f"shared/{name}" for name in ("tracking", "store", "lineage")),
+    *(f"shared/{name}.py" for name in ("face", "images", "ledger", "processes", "progress", "runs")),
+)
 _OWN = ("budget", "decoding", "features", "rounds", "run", "sampler", "sft", "trainer", "workplace")
 
 
@@ -90,6 +94,7 @@ def code_version() -> str:
     root, own = Path(components.__file__).parent, Path(__file__).parent
     files = [path for name in _COMPONENTS for path in sorted((root / name).rglob("*.py"))]
     files = [path for path in files if not path.relative_to(root).as_posix().startswith(_NOT_NUMBERS)]
+    files = [path for path in files if path.name != "component.py"]  # KFP's faces
     files += [own / f"{name}.py" for name in _OWN]
     return sha256_bytes(*(f"{path.name}\0{sha256_file(path)}\n".encode() for path in files))
 
