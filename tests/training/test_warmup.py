@@ -59,7 +59,13 @@ def greedy(given: SimpleNamespace, policy: ArtifactRef) -> list[tuple[Sample, st
     reader = DatasetReader(given.store.get(given.refs["dataset"]))
     samples = reader.samples("train")
     prompts = [
-        Prompt(key=item.id, sample=item, frames=reader.frames(item.video), fps=reader.frames_record(item.video).fps)
+        Prompt(
+            key=item.id,
+            sample=item,
+            frames=reader.frames(item.video),
+            fps=reader.frames_record(item.video).fps,
+            image=reader.frames(item.image)[0] if item.image else None,
+        )
         for item in samples
     ]
     sampler = make_sampler(GenerationSettings(engine="transformers", dtype="float32", max_model_len=512))

@@ -146,12 +146,11 @@ class Decoder:
         embeddings = F.embedding(ids, self.embedding)
         pads = ((ids == config.video_token_id) | (ids == config.image_token_id)) & there
         embeddings = embeddings.masked_scatter(pads[..., None], torch.cat([prompt.features for prompt in prompts]))
-        causal = torch.ones(length, length, dtype=torch.bool).tril()
         read = DynamicCache()
         hidden = language(
             inputs_embeds=embeddings,
             position_ids=positions,
-            attention_mask={"full_attention": causal[None, None].expand(len(prompts), -1, -1, -1)},
+            attention_mask={"full_attention": _causal},  # a packed policy's attention is what it is called with
             past_key_values=read,
             use_cache=True,
         ).last_hidden_state[torch.arange(len(prompts)), lengths - 1]
@@ -214,6 +213,12 @@ def _fused(layer: Any) -> _Layer:
         gate_up=torch.cat([mlp.gate_proj.weight.detach(), mlp.up_proj.weight.detach()]),
         down=mlp.down_proj.weight.detach(),
     )
+
+
+def _causal(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Float[Tensor, "P L Q D"]:
+    """Every token sees itself and the earlier ones. Prompts are padded at their ends, where nobody looks."""
+    key, value = (given.repeat_interleave(query.shape[1] // given.shape[1], 1) for given in (key, value))
+    return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale).transpose(1, 2)
 
 
 def _rotated(x: Tensor) -> Tensor:
