@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from components.shared.files import sha256_bytes, sha256_file, write_atomic
-from components.shared.ledger import Outputs, code_version
+from components.shared.ledger import LedgerRecord, Outputs, code_version
 from components.shared.schemas import Record
 from pipelines.failures import step_at_work
 from pipelines.settings import RunSettings
@@ -108,7 +108,7 @@ class RunFolder:
     def ingested(self) -> Outputs | None:
         """What the run's ingest left, None before it is finished."""
         found = sorted((self.store / "ledger").glob("ingest-*.json"), key=lambda path: path.stat().st_mtime)
-        return Outputs.model_validate_json(found[-1].read_text()) if found else None
+        return LedgerRecord.model_validate_json(found[-1].read_text()).outputs if found else None
 
     def start(self, settings: RunSettings) -> Identity:
         """Record what the run is started with. Raises RunRefused if the folder holds a run that differs.

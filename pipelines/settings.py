@@ -142,6 +142,8 @@ def _origin(place: Sequence[int | str], layers: Sequence[Mapping[str, Any]], ori
 
 def _explain(item: Any, known: Mapping[str, FieldInfo]) -> str:
     """One of pydantic's errors in this project's words."""
+    if not item["loc"]:  # of all sections together
+        return str(item["ctx"]["error"])
     section, *rest = (str(part) for part in item["loc"])
     name = ".".join([section, *rest[:1]])  # below it are a list's items
     if item["type"] == "extra_forbidden":

@@ -30,15 +30,6 @@ class Family:
         """How many temporal positions a temporal patch of a video lasts; it shows `seconds` of it."""
         return seconds * config.vision_config.tokens_per_second if self.timed else 1.0
 
-    def transformers_class(self) -> Any:
-        """The model's class."""
-        from components.shared.torchvision_compat import ensure_torchvision
-
-        ensure_torchvision()
-        import transformers
-
-        return getattr(transformers, self.model_class)
-
     def vllm_class(self) -> Any:
         """vLLM's model class."""
         return getattr(importlib.import_module(self.vllm_module), self.model_class)

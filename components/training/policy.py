@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from components.shared.families import family_of, known_family
+from components.shared.transformers_class import transformers_class
 
 
 def load_policy(folder: Path, dtype: torch.dtype, *, gradient_checkpointing: bool = False) -> Any:
@@ -21,7 +22,7 @@ def load_policy(folder: Path, dtype: torch.dtype, *, gradient_checkpointing: boo
     Raises ValueError if the folder's model is of no known family, lacks a weight or uses sliding windows.
     """
     family = family_of(folder)
-    loaded: Any = family.transformers_class().from_pretrained(
+    loaded: Any = transformers_class(family).from_pretrained(
         folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True, output_loading_info=True
     )
     model, info = loaded

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from pydantic import field_validator
+from pydantic import ValidationError, field_validator
 
 from components.shared.settings import StepSettings, setting
 
@@ -140,7 +140,11 @@ class ClusterSettings(_Lists):
             if field not in PodSettings.model_fields:
                 raise ValueError(f"{item!r}: no such setting; there are {', '.join(PodSettings.model_fields)}")
         for step in STEPS:
-            PodSettings.model_validate(overrides_of(value, step))
+            try:
+                PodSettings.model_validate(overrides_of(value, step))
+            except ValidationError as error:
+                wrong = error.errors()[0]
+                raise ValueError(f"{step}.{wrong['loc'][0]}={wrong['input']}: {wrong['msg']}") from None
         return value
 
 

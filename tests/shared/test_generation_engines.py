@@ -21,6 +21,7 @@ from components.shared.policy_inputs import (
     model_inputs,
 )
 from components.shared.schemas import Response, Sample
+from components.shared.transformers_class import transformers_class
 from tests.tiny_policies import write_policy_of
 
 ROOT = Path(__file__).parents[2]
@@ -114,7 +115,7 @@ def test_qwen2_vl_is_sampled_with_an_image_beside_the_video(
 ) -> None:
     # the engines also compare their prompts' token ids with the trainer's
     policy = write_policy_of("qwen2_vl", tmp_path / "policy", ["Where is the square? left right Think, then answer."])
-    model = family_of(policy).transformers_class().from_pretrained(policy).eval()
+    model = transformers_class(family_of(policy)).from_pretrained(policy).eval()
     prompts = make_prompts(1, fps=0.3) + make_prompts(1, first=1, image=True)
     for prompt, sampled in zip(prompts, ask(request.getfixturevalue(engine), prompts, policy=policy), strict=True):
         for response in sampled.responses:

@@ -21,6 +21,7 @@ from components.shared.policy_inputs import (
     model_inputs,
 )
 from components.shared.schemas import Response
+from components.shared.transformers_class import transformers_class
 
 if TYPE_CHECKING:
     import torch
@@ -79,10 +80,8 @@ class TransformersSampler:
         on_gpu = torch.cuda.is_available()
         name = self.settings.dtype if self.settings.dtype != "auto" else "bfloat16" if on_gpu else "float32"
         with captured_output():  # its progress bar
-            model: Any = (
-                family_of(policy)
-                .transformers_class()
-                .from_pretrained(policy, dtype=getattr(torch, name), local_files_only=True)
+            model: Any = transformers_class(family_of(policy)).from_pretrained(
+                policy, dtype=getattr(torch, name), local_files_only=True
             )
         self._model = model.to("cuda" if on_gpu else "cpu").eval()
         self._policy = policy

@@ -70,7 +70,7 @@ class Store(ABC):
         """
         waited = 0.0
         while self.read_object(f"{name}/{MANIFEST}") is not None:
-            pass
+            self.write_object(f"{name}/{MANIFEST}", manifest)
             if not any(name in json.loads(self.read_object(item) or b"[]") for item in self.list_objects(DOOMED)):
                 return True
             if waited >= _WAIT_FOR_COLLECTION:
