@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from components.report.summary import Summary
 from components.shared.context import generator
+from components.shared.ledger import LedgerRecord
 from components.shared.statistics import Ratio, bootstrap_difference
 
 FIGURES = ("sampled", "sampled_parsed", "greedy", "sampled_parse_failure")
@@ -75,7 +76,7 @@ def paired_groups(folder: Path) -> list[Mapping[str, object]]:
     """Every sample of every round: whether its group's rewards were all equal as it is, and as it was trained on."""
     pairs: list[Mapping[str, object]] = []
     for path in sorted((folder / "store" / "ledger").glob("rollout-*.json")):
-        pairs += json.loads(path.read_text())["results"]["paired_all_equal"]
+        pairs += LedgerRecord.model_validate_json(path.read_text()).outputs.results["paired_all_equal"]  # type: ignore[operator]
     return pairs
 
 
