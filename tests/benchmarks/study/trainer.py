@@ -16,7 +16,6 @@ from components.training.checkpoint import Position
 from components.training.distributed import Place
 from components.training.forward import PackedPolicy
 from components.training.minibatches import Minibatch, plan
-from components.training.objectives import OBJECTIVES
 from components.training.optimizer_steps import OptimizerSteps, Scored
 from components.training.packing import packed_tokens
 from components.training.policy import parameter_names, trainable, write_policy
@@ -173,4 +172,4 @@ class Trainer:
 
 def samples_from_base(settings: TrainingSettings) -> bool:
     """Whether every round's responses are the run's first policy's."""
-    return OBJECTIVES[settings.objective].rollout_policy == "reference"
+    return settings.declared.rollout_policy == "reference"
