@@ -19,7 +19,7 @@ run: setup  ## Run the whole pipeline on this machine (preset laptop); the same 
 
 test: lint  ## Check style and types, and run every test
 	@.ci/setup chromium radosgw ceph-mon ceph-osd openssl
-	@$(BIN)/python -m pytest tests --numprocesses $(TEST_JOBS) --dist loadfile
+	@$(BIN)/python -m pytest tests --numprocesses $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

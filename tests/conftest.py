@@ -17,6 +17,11 @@ if _WORKERS > 1:  # before PyTorch is imported, and for the processes that tests
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // _WORKERS)))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first, so that the other worker does all others meanwhile."""
+    items.sort(key=lambda item: item.path.name != "test_end_to_end.py")
+
+
 @pytest.fixture(scope="session")
 def gateway() -> Iterator[Gateway]:
     """A real S3 server."""

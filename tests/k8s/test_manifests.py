@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -136,10 +138,20 @@ def test_every_steps_image_is_built(role: str) -> None:
 
 
 def test_mlflow_answers_to_its_names_in_the_cluster_and_to_no_other(rendered: dict[str, Rendered]) -> None:
-    from mlflow.server.security_utils import is_allowed_host_header
-
     (config,) = (item for item in rendered["gpu"].of("ConfigMap") if item["metadata"]["name"] == "mlflow")
-    hosts = config["data"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
-    for host in ("mlflow:5000", "mlflow.deepvideo:5000", "mlflow.deepvideo.svc.cluster.local:5000", "localhost:5000"):
-        assert is_allowed_host_header(hosts, host), host
-    assert not is_allowed_host_header(hosts, "evil.example:5000")
+    allowed = config["data"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    own = ["mlflow:5000", "mlflow.deepvideo:5000", "mlflow.deepvideo.svc.cluster.local:5000", "localhost:5000"]
+    script = """
+import json, sys
+from mlflow.server.security_utils import is_allowed_host_header
+allowed, hosts = json.load(sys.stdin)
+print(json.dumps([is_allowed_host_header(allowed, host) for host in hosts]))
+"""  # in a process of its own: Flask's globals, once imported, end vLLM's start in this one
+    answered = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps([allowed, [*own, "evil.example:5000"]]),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert json.loads(answered.stdout) == [True] * len(own) + [False]
