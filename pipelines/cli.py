@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from pipelines import artifacts_cli
+from pipelines import artifacts_cli, schedule_cli
+from pipelines.compare_cli import app as compare_app
 from pipelines.options import (
     Annotations,
     Assignments,
@@ -26,6 +27,7 @@ from pipelines.options import (
 )
 from pipelines.overrides import parse_assignments, read_overrides
 from pipelines.pods.command import resources
+from pipelines.rollback_cli import app as rollback_app
 from pipelines.score_cli import app as score_app
 from pipelines.settings import SettingsError, build_settings, load_preset, preset_names
 from pipelines.single_step import STEPS, parse_inputs, run_step
@@ -39,6 +41,9 @@ app = typer.Typer(
 )
 app.add_typer(score_app)
 app.add_typer(submit_app)
+app.add_typer(schedule_cli.app, name="schedule")
+app.add_typer(compare_app)
+app.add_typer(rollback_app)
 app.add_typer(artifacts_cli.app, name="artifacts")
 console = Console()
 errors = Console(stderr=True)
@@ -111,18 +116,25 @@ def _same_command() -> str:
 
 @app.command("compile")
 def compile_command(
-    output: Annotated[Path, typer.Option(help="The IR YAML to write.")] = Path("pipeline.yaml"),
+    output: Annotated[Path, typer.Option(help="The YAML to write.")] = Path("pipeline.yaml"),
     preset: Preset = "laptop",
     rounds: Rounds = None,
     settings_file: SettingsFile = None,
     assignments: Assignments = None,
+    manifests: Annotated[
+        bool, typer.Option("--manifests", help="Write Kubernetes resources: KFP's Pipeline and PipelineVersion.")
+    ] = False,
+    namespace: Annotated[str, typer.Option(help="Namespace of these resources.")] = "",
 ) -> None:
     """Compile the pipeline to KFP's IR YAML, and say what is still to be set before a cluster can run it."""
     from pipelines.cluster import still_to_set
     from pipelines.dag import compile_pipeline
+    from pipelines.manifests import version_name, write_manifests
 
     settings = settings_from(preset, settings_file, assignments, {"pipeline.rounds": rounds})
     path = compile_pipeline(settings, output)
+    if manifests:
+        write_manifests(path, output, version_name(preset, path), namespace)
     console.print(f"{path}: {path.stat().st_size / 1024:.0f} KiB, {settings.pipeline.rounds} rounds", highlight=False)
     console.print("\nBefore it runs on a cluster:")
     for line in still_to_set(settings):

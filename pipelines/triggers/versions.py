@@ -10,12 +10,10 @@ from typing import Any
 
 import yaml
 
-from components.shared.files import sha256_file
 from pipelines.dag import NAME, compile_pipeline
+from pipelines.manifests import version_name
 from pipelines.settings import RunSettings
 from pipelines.triggers.client import Cluster
-
-_DIGITS = 12  # of the content's digest in a name
 
 
 @dataclass(frozen=True)
@@ -27,11 +25,6 @@ class Version:
     name: str
     spec: dict[str, Any]
     uploaded: bool  # now, else it was there
-
-
-def version_name(preset: str, compiled: Path) -> str:
-    """The name of the version that a compiled pipeline is: equal content has equal names."""
-    return f"{preset}-{sha256_file(compiled)[:_DIGITS]}"
 
 
 def upload(cluster: Cluster, preset: str, settings: RunSettings) -> Version:
