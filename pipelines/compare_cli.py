@@ -42,7 +42,9 @@ def compare(
     letters = string.ascii_uppercase[: len(found)]
     for letter, run in zip(letters, found, strict=True):
         console.print(Text(f"{letter}  {run.name}  ({run.status.lower()}, MLflow {run.run_id})"), soft_wrap=True)
-    console.print("\nHeld-out figures, per cent: of the base policy > of the trained one; [its interval above the base].")
+    console.print(
+        "\nHeld-out figures, per cent: of the base policy > of the trained one; [its interval above the base]."
+    )
     console.print(_figures(found, letters))
     if rows := differing(found):
         console.print("\nSettings that differ:")

@@ -63,9 +63,7 @@ class Connection:
     ] = ""
     ui_host: Annotated[str, _kfp(envvar="KF_PIPELINES_UI_ENDPOINT", help="Its UI's URL, if another.")] = ""
     namespace: Annotated[str, _kfp(help="Namespace that runs are in, where KFP serves several (profiles).")] = ""
-    kfp_namespace: Annotated[str, _kfp(help="Namespace that KFP itself is in; for pods and kubeconfig.")] = (
-        "kubeflow"
-    )
+    kfp_namespace: Annotated[str, _kfp(help="Namespace that KFP itself is in; for pods and kubeconfig.")] = "kubeflow"
     token: Annotated[str, _kfp(envvar="KF_PIPELINES_TOKEN", help="Bearer token; better in the variable.")] = ""
     token_file: Annotated[
         Path | None,
@@ -84,7 +82,8 @@ class RunInputs:
     videos: Annotated[str, typer.Option(help="Videos, as an s3:// prefix; {date} here too.")] = ""
     model: Model = ""
     from_champion: Annotated[
-        bool, typer.Option("--from-champion", help="Start from the registry's champion; from the model if there is none.")
+        bool,
+        typer.Option("--from-champion", help="Start from the registry's champion; from the model if there is none."),
     ] = False
     rounds: Annotated[int | None, typer.Option(help="Rounds.")] = None
     seed: Seed = None

@@ -26,7 +26,9 @@ def roll_back(
     if current is None:
         raise RegistryError(f"{registered_model} has no alias {alias!r}: nothing was promoted yet, or give --alias")
     if current not in known:
-        raise RegistryError(f"{registered_model} version {current} was not registered by this project: move it in MLflow")
+        raise RegistryError(
+            f"{registered_model} version {current} was not registered by this project: move it in MLflow"
+        )
     before = known[current]
     wanted = to or before.challenged
     if not wanted:
@@ -39,7 +41,9 @@ def roll_back(
     _check_policy(known[wanted], registered_model)
     holder = with_retries(lambda: move_alias(client, registered_model, alias, current, wanted))
     if holder != wanted:
-        raise RegistryError(f"{registered_model}: {alias} moved to version {holder} meanwhile; look at it and try again")
+        raise RegistryError(
+            f"{registered_model}: {alias} moved to version {holder} meanwhile; look at it and try again"
+        )
     return before, known[wanted]
 
 

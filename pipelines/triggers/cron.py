@@ -11,8 +11,10 @@ from collections.abc import Mapping
 
 from pipelines.settings import SettingsError
 
-_MONTHS = dict(zip("jan feb mar apr may jun jul aug sep oct nov dec".split(), range(1, 13), strict=True))
-_DAYS = dict(zip("sun mon tue wed thu fri sat".split(), range(7), strict=True))
+_MONTHS = dict(
+    zip(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], range(1, 13), strict=True)
+)
+_DAYS = dict(zip(["sun", "mon", "tue", "wed", "thu", "fri", "sat"], range(7), strict=True))
 _FIELDS: tuple[tuple[str, int, int, Mapping[str, int]], ...] = (
     ("second", 0, 59, {}),
     ("minute", 0, 59, {}),
@@ -59,7 +61,9 @@ def values(fields: tuple[str, ...] | list[str], index: int) -> frozenset[int]:
             found |= set(range(start, end + 1, int(step) if slash else 1))
     except ValueError:
         known = f" or {', '.join(names)}" if names else ""
-        raise SettingsError(f"--cron: {name} {fields[index]!r}: {low} to {high}{known}, as 1, 1-5, 1,3, * or */2") from None
+        raise SettingsError(
+            f"--cron: {name} {fields[index]!r}: {low} to {high}{known}, as 1, 1-5, 1,3, * or */2"
+        ) from None
     return frozenset(found)
 
 

@@ -54,7 +54,9 @@ def find(cluster: Cluster, name: str) -> Any:
 def create(cluster: Cluster, schedule: Schedule, enabled: bool = True) -> Any:
     """The new recurring run. Raises ClusterError if there is one of that name."""
     if list_all(cluster, schedule.name):
-        raise ClusterError(f"schedule {schedule.name!r}: there is one; `deepvideo schedule replace` puts this in its place")
+        raise ClusterError(
+            f"schedule {schedule.name!r}: there is one; `deepvideo schedule replace` puts this in its place"
+        )
     return _create(cluster, schedule, enabled)
 
 

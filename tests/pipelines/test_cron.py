@@ -31,7 +31,9 @@ def test_five_fields_are_a_crontabs_and_get_their_second() -> None:
     assert values(six_fields("50/5 * * * *"), 1) == {50, 55}  # as robfig/cron has it: from there on
 
 
-@pytest.mark.parametrize("wrong", ["", "0 3 * *", "0 24 * * *", "0 3 * * 7", "0 3 0 * *", "x 3 * * *", "0 5-3 * * *", "0 3/0 * * *"])
+@pytest.mark.parametrize(
+    "wrong", ["", "0 3 * *", "0 24 * * *", "0 3 * * 7", "0 3 0 * *", "x 3 * * *", "0 5-3 * * *", "0 3/0 * * *"]
+)
 def test_a_wrong_expression_is_refused(wrong: str) -> None:
     with pytest.raises(SettingsError, match="--cron"):
         six_fields(wrong)

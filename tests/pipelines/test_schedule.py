@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from pipelines import cli, schedule_cli, submit_cli
-from tests.services.kfp_api import KfpApi, serve
+from tests.services.kfp_api import KfpApi
+from tests.services.kfp_http import serve
 
 Said = tuple[int, str, str]
 Command = Callable[..., Said]

@@ -16,7 +16,8 @@ from pipelines.inputs import OVERRIDES
 from pipelines.settings import build_settings, load_preset
 from pipelines.triggers.parameters import moving, version_settings
 from pipelines.validation.step import check
-from tests.services.kfp_api import KfpApi, serve
+from tests.services.kfp_api import KfpApi
+from tests.services.kfp_http import serve
 
 Said = tuple[int, str, str]
 Command = Callable[..., Said]
@@ -30,9 +31,7 @@ def api() -> Iterator[KfpApi]:
 
 
 @pytest.fixture
-def submit(
-    api: KfpApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
+def submit(api: KfpApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The command in this process, in a terminal of 80 columns: exit code, standard output, standard error."""
     for name in ("KUBECONFIG", "HOME"):
         monkeypatch.setenv(name, str(tmp_path))
@@ -83,7 +82,10 @@ def test_equal_pipelines_are_one_version_and_what_a_run_may_set_makes_no_other(s
     [
         ({"fail": "train-policy", "nth": 2}, "The run failed: Training, Round 2"),
         ({"fail": "ingest-data"}, "The run failed: Ingest"),
-        ({"fail": "sample-round", "in_driver": True}, "augmentation, rollout (its driver: the container never started)"),
+        (
+            {"fail": "sample-round", "in_driver": True},
+            "augmentation, rollout (its driver: the container never started)",
+        ),
     ],
 )
 def test_a_failed_run_gives_a_non_zero_exit_and_names_the_task(

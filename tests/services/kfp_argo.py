@@ -16,7 +16,9 @@ _STEP = datetime.timedelta(minutes=1)
 class Workflow:
     """Walks through the tasks, a tick each: `fail` names the task (the nth of its name) whose container fails."""
 
-    def __init__(self, run_id: str, spec: dict[str, Any], fail: str = "", nth: int = 1, in_driver: bool = False) -> None:
+    def __init__(
+        self, run_id: str, spec: dict[str, Any], fail: str = "", nth: int = 1, in_driver: bool = False
+    ) -> None:
         self.run_id, self.spec, self.nodes = run_id, spec, list[V2beta1PipelineTaskDetail]()
         self.fail, self.nth, self.in_driver = fail, nth, in_driver
         self.now = datetime.datetime(2026, 11, 22, 3, 0, tzinfo=datetime.UTC)
