@@ -11,8 +11,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from components.ingest.settings import REGISTRY
 from pipelines.overrides import parse_assignments, read_overrides
-from pipelines.settings import RunSettings, build_settings, load_preset, preset_names
+from pipelines.settings import RunSettings, SettingsError, build_settings, load_preset, preset_names
 
 Preset = Annotated[str, typer.Option(help=f"Settings to start from: {', '.join(preset_names())}.")]
 Assignments = Annotated[
@@ -102,6 +103,10 @@ class RunInputs:
         settings = settings_from(self.preset, self.settings_file, self.assignments, named)
         if not self.from_champion:
             return settings
+        if settings.ingest.model.startswith(REGISTRY):
+            raise SettingsError(
+                f"--from-champion: ingest.model is {settings.ingest.model} already; leave one of them out"
+            )
         champion = f"models:/{settings.promotion.registered_model}@{settings.promotion.alias}"
         model = f"{champion} else {settings.ingest.model}"
         return settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"model": model})})

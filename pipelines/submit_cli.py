@@ -32,7 +32,7 @@ def submit(
     Ctrl-C ends the waiting, not the run.
     """
     from pipelines.triggers.client import connect
-    from pipelines.triggers.errors import ClusterRunFailed
+    from pipelines.triggers.errors import ClusterError, ClusterRunFailed
     from pipelines.triggers.parameters import notes, run_parameters, version_settings
     from pipelines.triggers.versions import upload
     from pipelines.triggers.waiting import wait
@@ -64,6 +64,9 @@ def submit(
     except KeyboardInterrupt:
         errors.print(f"\nNot waiting any more; the run goes on: {link}", **_PLAIN)
         raise typer.Exit(130) from None
+    except ClusterError:
+        errors.print(f"The run goes on: {link}", **_PLAIN)
+        raise
     except ClusterRunFailed as failed:
         errors.print(f"{failed}\n{link}", style="red", **_PLAIN)
         raise typer.Exit(1) from None

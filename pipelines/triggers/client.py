@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import logging
-import socket
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentia
 from pipelines.options import Connection
 from pipelines.triggers.errors import ClusterError
 
-_TIMEOUT = 60.0  # seconds; kfp's client sets none, and would wait for a silent host for ever
+_TIMEOUT = (10, 60)  # seconds to connect and to answer; kfp's client has none, and waits for a silent host for ever
 _WHERE = "give --host, or KF_PIPELINES_ENDPOINT"
 _FORWARD = (
     "From outside the cluster: kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8080:80, and --host"
@@ -33,7 +32,7 @@ class _Client(kfp.Client):
     """kfp's client, which asks once whether the API is there: five times, five seconds apart, help no wrong host."""
 
     def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:
-        answer = self._healthz_api.healthz_service_get_healthz()
+        answer = self._healthz_api.healthz_service_get_healthz(_request_timeout=_TIMEOUT)
         kind = self._healthz_api.api_client.last_response.getheader("content-type") or ""
         if "json" not in kind:
             raise ClusterError(
@@ -41,6 +40,16 @@ class _Client(kfp.Client):
                 f" (such as https://kubeflow.example/pipeline). If that is a log-in page, {_TOKEN}"
             )
         return answer
+
+    def limit_waiting(self) -> None:
+        """Let no later request wait for ever."""
+        rest = self._healthz_api.api_client.rest_client  # one for all of the client's APIs
+        send = rest.request
+
+        def request(*arguments: Any, _request_timeout: Any = None, **options: Any) -> Any:
+            return send(*arguments, _request_timeout=_request_timeout or _TIMEOUT, **options)
+
+        rest.request = request
 
     @property
     def host(self) -> str:
@@ -70,7 +79,6 @@ class Cluster:
 
 def connect(options: Connection) -> Cluster:
     """A connection that was tried. Raises ClusterError, which names the remedy, if KFP's API is not there."""
-    socket.setdefaulttimeout(_TIMEOUT)
     if options.token_file and not options.token_file.is_file():
         raise ClusterError(f"--token-file {options.token_file}: there is no such file")
     credentials = ServiceAccountTokenVolumeCredentials(str(options.token_file)) if options.token_file else None
@@ -91,6 +99,7 @@ def connect(options: Connection) -> Cluster:
             kube_context=options.kube_context or None,
             ui_host=options.ui_host or None,
         )
+        client.limit_waiting()
         client.get_kfp_healthz()
     namespace = options.namespace or client.get_user_namespace() or None
     return Cluster(client, client.host, namespace, (options.ui_host or options.host).rstrip("/"))
@@ -102,6 +111,8 @@ def _in_words(what: str, where: str) -> Iterator[None]:
         yield
     except kfp_server_api.ApiException as error:
         raise ClusterError(f"{what}: {where} {_refusal(error)}") from error
+    except ValueError as error:  # kfp's own: several experiments of one name, a damaged answer
+        raise ClusterError(f"{what}: {where}: {error}") from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
         cause = _cause(error)
         remedy = "give its CA with --ca" if "CERTIFICATE_VERIFY_FAILED" in cause else f"{_WHERE}. {_FORWARD}"

@@ -32,7 +32,8 @@ def read_tasks(run: Any, spec: Mapping[str, Any]) -> list[Task]:
     A task whose driver failed counts as failed: its container never started.
     """
     titles = dict(_titles(spec))
-    details = [item for item in (run.run_details.task_details or ()) if item.display_name] if run.run_details else []
+    told = run.run_details.task_details if run.run_details else None
+    details = [item for item in told or () if item.display_name and item.start_time]
     groups = [item for item in details if titles.get(item.display_name, ("", False))[1]]
     tasks = []
     for item in details:

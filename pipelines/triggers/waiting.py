@@ -65,8 +65,8 @@ def _failure(run: Any, tasks: list[Task]) -> str:
 
 def _may_pass(error: ClusterError) -> bool:
     """Whether asking again may help: a connection that broke, or trouble inside the server."""
-    status = getattr(error.__cause__, "status", 500)
-    return int(status or 500) >= 500
+    status = int(getattr(error.__cause__, "status", 0) or 500)
+    return status >= 500 or status == 429
 
 
 def _duration(seconds: float) -> str:

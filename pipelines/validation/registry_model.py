@@ -11,7 +11,9 @@ from components.shared.ledger import Outputs
 from components.shared.tracking import Champion, resolve_champion
 from pipelines.settings import RunSettings, SettingsError
 
-_FORM = re.compile(r"models:/(?P<name>[^@/\s]+)@(?P<alias>[A-Za-z_][\w-]*)(?: else (?P<model>\S+(?: \S+)*))?")
+_FORM = re.compile(
+    r"models:/(?P<name>[^@/\s]+)@(?P<alias>[A-Za-z_][\w-]*)(?: else (?P<model>(?!models:/)\S+(?: \S+)*))?"
+)
 
 
 def remember_champion(settings: RunSettings, context: StepContext) -> str:

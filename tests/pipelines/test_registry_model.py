@@ -13,6 +13,7 @@ from components.promotion.registry import register
 from components.shared.store import open_store
 from components.shared.tracking.client import open_client
 from pipelines.inputs import STORE, TRACKING, signature
+from pipelines.local_run import with_absolute_paths
 from pipelines.settings import SettingsError, build_settings
 from pipelines.validation.step import run
 
@@ -63,3 +64,11 @@ def test_a_run_starts_from_the_champion_and_ingest_makes_the_very_same_policy_of
 def test_a_model_that_the_registry_cannot_give_is_refused(tmp_path: Path, model: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         model_of(tmp_path, model, f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_a_folder_after_else_is_made_absolute_for_a_local_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for given, expected in (("mine", str(tmp_path / "mine")), ("tiny", "tiny"), ("a/hub-id", "a/hub-id")):
+        settings = with_absolute_paths(build_settings({"ingest": {"model": f"{CHAMPION} else {given}"}}))
+        assert settings.ingest.model == f"{CHAMPION} else {expected}"

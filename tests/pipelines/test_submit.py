@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from rich.console import Console
 from pipelines import cli, submit_cli
 from pipelines.inputs import OVERRIDES
 from pipelines.settings import build_settings, load_preset
+from pipelines.triggers import client
 from pipelines.triggers.parameters import moving, version_settings
 from pipelines.validation.step import check
 from tests.services.kfp_api import KfpApi
@@ -117,9 +119,16 @@ def test_a_token_from_a_file_is_used_and_a_wrong_one_is_refused_at_once(
     assert len(api.runs) == 1
 
 
-def test_a_host_that_is_not_there_or_is_not_kfp_is_told_with_the_remedy(submit: Command) -> None:
+def test_a_host_that_is_not_there_or_is_not_kfp_is_told_with_the_remedy(
+    submit: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, _, told = submit(host="http://127.0.0.1:9")
     assert code == 2 and "http://127.0.0.1:9 cannot be reached" in told and "give --host" in told
+
+    monkeypatch.setattr(client, "_TIMEOUT", (1, 1))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        code, _, told = submit(host=f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert code == 2 and "cannot be reached" in told and "timed out" in told
 
     class LogIn(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
