@@ -42,9 +42,7 @@ def compare(
     letters = string.ascii_uppercase[: len(found)]
     for letter, run in zip(letters, found, strict=True):
         console.print(Text(f"{letter}  {run.name}  ({run.status.lower()}, MLflow {run.run_id})"), soft_wrap=True)
-    console.print(
-        "\nHeld-out figures, per cent: of the base policy > of the trained one; [its interval above the base]."
-    )
+    console.print("\nHeld-out figures, per cent: base policy > trained policy, [interval of the gain]")
     console.print(_figures(found, letters))
     if rows := differing(found):
         console.print("\nSettings that differ:")
@@ -78,7 +76,7 @@ def _figure(figure: Figure | None) -> str:
     text = f"{100 * figure.before:.1f} > {100 * figure.after:.1f}"
     if figure.low is None or figure.high is None:
         return text
-    return f"{text} [{_points(figure.low)}, {_points(figure.high)}]"
+    return f"{text}\n[{_points(figure.low)}, {_points(figure.high)}]"
 
 
 def _points(share: float) -> str:
