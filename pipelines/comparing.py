@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ def read_runs(tracking_uri: str, names: Sequence[str]) -> list[ComparedRun]:
     """
     try:
         client = open_client(tracking_uri)
-        found = [with_retries(lambda name=name: _find(client, name)) for name in names]  # type: ignore[misc]
+        found = [with_retries(functools.partial(_find, client, name)) for name in names]
         return [_read(client, run) for run in found]
     except RegistryError:
         raise
@@ -83,7 +84,9 @@ def _find(client: MlflowClient, name: str) -> Run:
 
 def _read(client: MlflowClient, run: Run) -> ComparedRun:
     """Headline figures are those that have a paired difference; their first and last points are before and after."""
-    logged, curves, figures = run.data.metrics, {}, {}
+    logged = run.data.metrics
+    curves: dict[str, list[tuple[int, float]]] = {}
+    figures: dict[str, Figure] = {}
     for name in sorted(item.removesuffix(_DIFFERENCE) for item in logged if item.endswith(_DIFFERENCE)):
         points = sorted((item.step, item.value) for item in client.get_metric_history(run.info.run_id, name))
         if points:

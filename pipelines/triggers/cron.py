@@ -98,7 +98,8 @@ def in_zone(
     if not (every_day and len(days) == 7) and carried != {0}:
         if not every_day or len(carried) != 1:
             raise SettingsError(_inexpressible(expression, zone, scheduler))
-        days = frozenset((day + carried.copy().pop()) % 7 for day in days)
+        (carry,) = carried
+        days = frozenset((day + carry) % 7 for day in days)
     written = [fields[0], _text(minutes, 60), _text(hours, 24), fields[3], fields[4]]
     return " ".join([*written, fields[5] if days == values(fields, 5) else _text(days, 7)]), until
 
