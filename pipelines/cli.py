@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,12 +12,26 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from pipelines import artifacts_cli
+from pipelines import artifacts_cli, schedule_cli
+from pipelines.compare_cli import app as compare_app
+from pipelines.options import (
+    Annotations,
+    Assignments,
+    Model,
+    Preset,
+    Rounds,
+    Seed,
+    SettingsFile,
+    Videos,
+    settings_from,
+)
 from pipelines.overrides import parse_assignments, read_overrides
 from pipelines.pods.command import resources
+from pipelines.rollback_cli import app as rollback_app
 from pipelines.score_cli import app as score_app
-from pipelines.settings import RunSettings, SettingsError, build_settings, load_preset, preset_names
+from pipelines.settings import SettingsError, build_settings, load_preset, preset_names
 from pipelines.single_step import STEPS, parse_inputs, run_step
+from pipelines.submit_cli import app as submit_app
 
 app = typer.Typer(
     help="DeepVideo-R1: make a video language model reason better, by Reg-GRPO with difficulty-aware augmentation.",
@@ -27,6 +40,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(score_app)
+app.add_typer(submit_app)
+app.add_typer(schedule_cli.app, name="schedule")
+app.add_typer(compare_app)
+app.add_typer(rollback_app)
 app.add_typer(artifacts_cli.app, name="artifacts")
 console = Console()
 errors = Console(stderr=True)
@@ -37,43 +54,10 @@ PLAIN: dict[str, Any] = {
     "soft_wrap": True,
 }  # text that may hold brackets and paths
 
-Preset = Annotated[str, typer.Option(help=f"Settings to start from: {', '.join(preset_names())}.")]
 PresetOrRun = Annotated[
     str, typer.Option(help=f"Settings to start from: {', '.join(preset_names())}; default: the run's own.")
 ]
 RunFolderArgument = Annotated[Path, typer.Argument(help="Folder of a local run.")]
-Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override one setting; repeatable.")
-]
-SettingsFile = Annotated[Path | None, typer.Option("--settings", help="YAML file of settings laid upon the preset.")]
-Annotations = Annotated[str, typer.Option(help="Annotations: JSON, JSONL or Parquet; a path or s3://.")]
-Videos = Annotated[str, typer.Option(help="Folder or s3:// prefix of the videos; default: beside the annotations.")]
-Model = Annotated[str, typer.Option(help="Base model: a folder, s3://, or a hub id (with ingest.model_revision).")]
-Rounds = Annotated[int | None, typer.Option(help="Rounds; more than a finished run has continues it.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn at random.")]
-
-
-def _settings(
-    preset: str,
-    file: Path | None = None,
-    assignments: list[str] | None = None,
-    named: Mapping[str, Any] | None = None,
-    run_folder: Path | None = None,
-) -> RunSettings:
-    """The settings from the preset, the file, the options that name a setting and were given, and the assignments.
-
-    Without a preset the settings of the run in `run_folder` stand below, if there is one, else the laptop's.
-    """
-    from pipelines.run_folder import RunFolder
-
-    started = RunFolder(run_folder).started_with() if run_folder and not preset else None
-    layers = [
-        ("", started.settings if started else load_preset(preset or "laptop")),
-        (f"{file}: ", read_overrides(file) if file else {}),
-        ("", {name: value for name, value in (named or {}).items() if value not in (None, "")}),
-        ("--set ", parse_assignments(assignments or [])),
-    ]
-    return build_settings(*(layer for _, layer in layers), origins=[origin for origin, _ in layers])
 
 
 @app.command()
@@ -98,7 +82,7 @@ def run(
 
     named: dict[str, Any] = {"ingest.annotations": annotations, "ingest.videos": videos, "ingest.model": model}
     named |= {"pipeline.rounds": rounds, "pipeline.seed": seed}
-    settings = with_absolute_paths(_settings(preset, settings_file, assignments, named))
+    settings = with_absolute_paths(settings_from(preset, settings_file, assignments, named))
     check_local_inputs(settings.ingest)
     check_rewards(settings.rewards.reward_funcs, settings.rewards.reward_weights)
     folder = RunFolder(output)
@@ -132,18 +116,25 @@ def _same_command() -> str:
 
 @app.command("compile")
 def compile_command(
-    output: Annotated[Path, typer.Option(help="The IR YAML to write.")] = Path("pipeline.yaml"),
+    output: Annotated[Path, typer.Option(help="The YAML to write.")] = Path("pipeline.yaml"),
     preset: Preset = "laptop",
     rounds: Rounds = None,
     settings_file: SettingsFile = None,
     assignments: Assignments = None,
+    manifests: Annotated[
+        bool, typer.Option("--manifests", help="Write Kubernetes resources: KFP's Pipeline and PipelineVersion.")
+    ] = False,
+    namespace: Annotated[str, typer.Option(help="Namespace of these resources.")] = "",
 ) -> None:
     """Compile the pipeline to KFP's IR YAML, and say what is still to be set before a cluster can run it."""
     from pipelines.cluster import still_to_set
     from pipelines.dag import compile_pipeline
+    from pipelines.manifests import version_name, write_manifests
 
-    settings = _settings(preset, settings_file, assignments, {"pipeline.rounds": rounds})
+    settings = settings_from(preset, settings_file, assignments, {"pipeline.rounds": rounds})
     path = compile_pipeline(settings, output)
+    if manifests:
+        write_manifests(path, output, version_name(preset, path), namespace)
     console.print(f"{path}: {path.stat().st_size / 1024:.0f} KiB, {settings.pipeline.rounds} rounds", highlight=False)
     console.print("\nBefore it runs on a cluster:")
     for line in still_to_set(settings):
@@ -183,7 +174,7 @@ def step(
     assignments: Assignments = None,
 ) -> None:
     """Run one step alone, without KFP, on references that other steps made."""
-    settings = _settings(preset, settings_file, assignments, run_folder=run_folder)
+    settings = settings_from(preset, settings_file, assignments, run_folder=run_folder)
     for made in run_step(name, run_folder, parse_inputs(inputs or []), output, round_index, settings):
         console.print(str(made), markup=False, highlight=False, soft_wrap=True)
 
@@ -235,7 +226,7 @@ def ask(
     """Ask one question about one video, and show the answer and the reasoning apart."""
     from pipelines.asking import ask_policy, find_policy, make_sample, print_answers, print_question
 
-    settings = _settings(preset, settings_file, assignments, run_folder=policy)
+    settings = settings_from(preset, settings_file, assignments, run_folder=policy)
     asked, found = make_sample(video.name, question, option or (), task), find_policy(policy)
     with console.status("starting the engine"):
         times, responses = ask_policy(video, asked, found.folder, samples, settings)
@@ -252,13 +243,14 @@ def main() -> None:
     from components.shared.store import StoreError
     from components.shared.tracking import RegistryError
     from pipelines.run_folder import RunRefused
+    from pipelines.triggers.errors import ClusterError
 
     try:
         app()
     except KeyboardInterrupt:
         errors.print("\nStopped.")
         sys.exit(130)
-    except (SettingsError, RunRefused, IngestError, RewardError, StoreError, RegistryError) as error:
+    except (SettingsError, RunRefused, IngestError, RewardError, StoreError, RegistryError, ClusterError) as error:
         errors.print(str(error), style="red", **PLAIN)
         sys.exit(2)
 

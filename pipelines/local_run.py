@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from components.ingest.settings import MOVING_SHAPES, TINY
+from components.ingest.settings import MOVING_SHAPES, REGISTRY, TINY
 from components.shared.context import StepContext
 from components.shared.processes import ChildFailed, run_child
 from components.shared.progress import VARIABLE
@@ -42,10 +42,11 @@ def with_absolute_paths(settings: RunSettings) -> RunSettings:
 
     def absolute(name: str) -> str:
         value = str(getattr(settings.ingest, name))
+        first, separator, value = value.rpartition(" else ") if value.startswith(REGISTRY) else ("", "", value)
         is_path = value and "://" not in value and value not in (MOVING_SHAPES, TINY)
         if name == "model":
             is_path = is_path and Path(value).exists()  # else it may be a hub id
-        return str(Path(value).absolute()) if is_path else value
+        return f"{first}{separator}{Path(value).absolute()}" if is_path else f"{first}{separator}{value}"
 
     given = {name: absolute(name) for name in ("annotations", "videos", "model")}
     return settings.model_copy(update={"ingest": settings.ingest.model_copy(update=given)})

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from components.ingest.errors import IngestError
-from components.ingest.settings import TINY, IngestSettings
+from components.ingest.settings import REGISTRY, TINY, IngestSettings
 from components.ingest.sources import FolderSource, Source, open_source
 from components.shared.families import FAMILIES
 from components.shared.files import sha256_bytes
@@ -35,6 +35,10 @@ def model_source(settings: IngestSettings) -> Source | None:
                 f"ingest.model_revision: belongs to a hub id, but ingest.model is {model!r}: leave it empty"
             )
         return open_source(str(TINY_WEIGHTS) if model == TINY else model)
+    if model.startswith(REGISTRY):
+        raise IngestError(
+            f"ingest.model: {model} is looked up by a run's first task: start a run, or name the model's folder or s3:// URI"
+        )
     if not _HUB_ID.fullmatch(model):
         raise IngestError(f"ingest.model: {model!r} is no folder, s3:// URI or hub id, nor {TINY!r}")
     if not _COMMIT.fullmatch(revision):
@@ -72,7 +76,9 @@ def stage_model(settings: IngestSettings, folder: Path) -> dict[str, str | int |
 
 
 def check_local_model(settings: IngestSettings) -> Path | None:
-    """The base model's folder, its files checked as `stage_model` would, nothing copied; None for S3 and the hub."""
+    """The base model's folder, its files checked as `stage_model` would, nothing copied; None for what is elsewhere."""
+    if settings.model.startswith(REGISTRY):
+        return None
     source = model_source(settings)
     if not isinstance(source, FolderSource):
         return None

@@ -8,6 +8,7 @@ from components.shared.settings import StepSettings, setting
 
 MOVING_SHAPES = "moving-shapes"
 TINY = "tiny"
+REGISTRY = "models:/"
 
 
 class IngestSettings(StepSettings):
@@ -25,7 +26,9 @@ class IngestSettings(StepSettings):
     )
     moving_shapes_seed: int = setting(0, "Seed of the generated questions, if `annotations` is `moving-shapes`.", ge=0)
     model: str = setting(
-        TINY, "Base model: a folder, an s3:// prefix, a hub id with `model_revision`, or `tiny` for the project's own."
+        TINY,
+        "Base model: a folder, an s3:// prefix, a hub id with `model_revision`, `tiny` for the project's own, or "
+        "`models:/NAME@ALIAS` for the registry's; `models:/NAME@ALIAS else MODEL` while that points to nothing.",
     )
     model_revision: str = setting("", "Commit of the hub id in `model`, 40 hexadecimal digits.")
     num_frames: int = setting(

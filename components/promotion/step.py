@@ -8,7 +8,7 @@ from components.promotion.settings import PromotionSettings
 from components.shared.context import StepContext
 from components.shared.ledger import Outputs, code_version
 from components.shared.schemas import ArtifactRef
-from components.shared.tracking.registry import Champion, RegistryError
+from components.shared.tracking.registry import CHALLENGED_TAG, Champion, RegistryError
 
 
 def promote(
@@ -68,6 +68,8 @@ def promote(
             "deepvideo.code": code_version(),
             "deepvideo.promotion": key,
         }
+        if expected:
+            lineage[CHALLENGED_TAG] = expected
         version, holder = _write(candidate, lineage, settings, context, expected, passed=not objections)
         if not objections and holder != version:
             was, now = (f"version {number}" if number else "nothing" for number in (expected, holder))

@@ -8,15 +8,15 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from components.shared.context import StepContext
-from components.shared.ledger import Outputs
 from components.shared.processes import die_with_parent
 from components.shared.progress import step_finished, step_started
 from components.shared.runs import begin_run
-from components.shared.tracking import resolve_champion, start_parent
+from components.shared.tracking import start_parent
 from components.training.objectives import OBJECTIVES
 from pipelines.inputs import OVERRIDES, RUN_NAME, STORE, TRACKING, as_overrides
 from pipelines.overrides import parse_overrides
 from pipelines.settings import RunSettings, SettingsError, build_settings
+from pipelines.validation.registry_model import registry_model, remember_champion, with_found_model
 
 STEP = "validation"
 
@@ -29,9 +29,10 @@ def run(base_settings: str, run_id: str, inputs: dict[str, Any]) -> tuple[str, s
     store = context.open_store()
     store.check()
     begin_run(store, context.run_name)
+    champion = remember_champion(settings, context)
+    settings = with_found_model(settings, context)
     parent = start_parent(context, settings.model_dump(mode="json"))
     context = context.model_copy(update={"parent_run_id": parent})
-    champion = remember_champion(settings, context)
     step_finished(STEP, 0.0)
     return json.dumps(settings.model_dump(mode="json"), sort_keys=True), context.model_dump_json(), champion
 
@@ -65,6 +66,7 @@ def check(base_settings: str, run_id: str, inputs: dict[str, Any]) -> tuple[RunS
             f"training.objective: {objective} is trained on another policy's samples than {compiled_for}, which is"
             " compiled in; compile the pipeline again to change it"
         )
+    registry_model(settings.ingest.model)
     if not store:
         raise SettingsError(f"{STORE}: is empty; give s3://bucket/prefix, file:///folder or a folder")
     context = StepContext(
@@ -76,17 +78,3 @@ def check(base_settings: str, run_id: str, inputs: dict[str, Any]) -> tuple[RunS
         experiment=settings.pipeline.experiment,
     )
     return settings, context
-
-
-def remember_champion(settings: RunSettings, context: StepContext) -> str:
-    """The champion that this run challenges, as JSON, empty if there is none: the same one when the run is continued."""
-    ledger = context.open_ledger()
-    asked = {"model": settings.promotion.registered_model, "alias": settings.promotion.alias, "run": context.run_name}
-    key = ledger.key(STEP, {}, asked, context.seed)
-    done = ledger.finished(key)
-    if done is None:
-        found = resolve_champion(context.tracking_uri, settings.promotion.registered_model, settings.promotion.alias)
-        record = found.model_dump_json() if found is not None else ""
-        needed = {"champion": found.policy} if found is not None else {}  # kept as long as this run is
-        done = ledger.finish(key, Outputs(artifacts=needed, results={"champion": record}))
-    return str(done.results["champion"])

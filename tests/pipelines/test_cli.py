@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 from rich.console import Console
 
 from components.shared.images import LOCAL_REGISTRY
@@ -97,6 +101,25 @@ def test_compile_says_what_a_cluster_still_needs(deepvideo: Callable[..., Said],
     code, told, _ = deepvideo("compile", "--preset", "kill", "--output", str(tmp_path / "pipeline.yaml"))
     assert code == 0 and (tmp_path / "pipeline.yaml").is_file()
     assert all(word in told for word in ("DEEPVIDEO_REGISTRY", "run_store", "data_annotations", "model_base"))
+
+
+def test_compile_writes_kfps_kubernetes_resources(deepvideo: Callable[..., Said], tmp_path: Path) -> None:
+    """The same pipeline as the IR's; KFP's API server reads both into the same message."""
+    ir, resources = tmp_path / "ir.yaml", tmp_path / "resources.yaml"
+    assert deepvideo("compile", "--preset", "kill", "--output", str(ir))[0] == 0
+    options = ("--preset", "kill", "--manifests", "--namespace", "team")
+    code, told, _ = deepvideo("compile", *options, "--output", str(resources))
+    assert code == 0 and str(resources) in told.replace("\n", "")
+    pipeline, version = yaml.safe_load_all(resources.read_text())
+    assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
+    assert {item["apiVersion"] for item in (pipeline, version)} == {"pipelines.kubeflow.org/v2beta1"}
+    assert pipeline["metadata"] == {"name": "deepvideo-r1", "namespace": "team"}
+    assert version["spec"]["pipelineName"] == "deepvideo-r1"
+    assert re.fullmatch(r"kill-[0-9a-f]{12}", version["metadata"]["name"])
+    spec, pods = yaml.safe_load_all(ir.read_text())
+    for read, message in ((spec, "pipelineSpec"), (pods, "platformSpec")):
+        kind = {"pipelineSpec": PipelineSpec, "platformSpec": PlatformSpec}[message]
+        assert json_format.ParseDict(read, kind()) == json_format.ParseDict(version["spec"][message], kind())
 
 
 def test_what_a_cluster_needs_is_only_what_it_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:

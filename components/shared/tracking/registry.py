@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from components.shared.schemas import ArtifactRef, Record
-from components.shared.tracking.client import open_client, with_retries
+from components.shared.tracking.client import open_client, quoted, with_retries
+from components.shared.tracking.runs import RUN_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 POLICY_TAG = "deepvideo.policy"  # of a model version: the policy's ArtifactRef as JSON
+CHALLENGED_TAG = "deepvideo.challenged"  # of a model version: the version that was champion when its run began
 
 
 class RegistryError(RuntimeError):
@@ -53,6 +55,36 @@ def resolve_champion(tracking_uri: str, registered_model: str, alias: str = "cha
         raise RegistryError(
             f"MLflow's registry at {tracking_uri} cannot be read: {error}; start it, or run without a tracking URI"
         ) from error
+
+
+class RegisteredVersion(Record):
+    """A version in the registry; `challenged` was champion when its run began, empty: none was, or it is not known."""
+
+    version: str
+    run_name: str
+    policy: ArtifactRef
+    challenged: str = ""
+
+
+def registered_versions(client: MlflowClient, registered_model: str) -> list[RegisteredVersion]:
+    """Every version of a model that this project registered, the newest first."""
+    found: list[RegisteredVersion] = []
+    token = ""
+    while True:
+        page = client.search_model_versions(f"name={quoted(registered_model)}", page_token=token or None)
+        for item in page:
+            if policy := item.tags.get(POLICY_TAG):
+                found.append(
+                    RegisteredVersion(
+                        version=str(item.version),
+                        run_name=item.tags.get(RUN_TAG, ""),
+                        policy=ArtifactRef.model_validate_json(policy),
+                        challenged=item.tags.get(CHALLENGED_TAG, ""),
+                    )
+                )
+        token = page.token or ""
+        if not token:
+            return sorted(found, key=lambda item: -int(item.version))
 
 
 class Alias(Record):

@@ -1,0 +1,78 @@
+"""The tasks of a run as KFP's API tells them: Argo's nodes, whose names are those of the compiled pipeline's tasks.
+
+The API gives a flat list: a node for each task, for its driver, for its container ("executor") and for each round. What
+lies in which round follows from the times, since rounds run one after another.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_DRIVER = "-driver"
+SUCCEEDED, FAILED, SKIPPED, RUNNING = "SUCCEEDED", "FAILED", "SKIPPED", "RUNNING"
+ENDED = {SUCCEEDED, FAILED, SKIPPED, "CANCELED"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of the pipeline: `title` as the UI shows it, with its round; `seconds` it took, 0 while it runs."""
+
+    title: str
+    state: str
+    started: datetime.datetime
+    seconds: float
+
+
+def read_tasks(run: Any, spec: Mapping[str, Any]) -> list[Task]:
+    """The run's tasks that have begun, the earliest first. `spec` is its compiled pipeline.
+
+    A task whose driver failed counts as failed: its container never started.
+    """
+    titles = dict(_titles(spec))
+    told = run.run_details.task_details if run.run_details else None
+    details = [item for item in told or () if item.display_name and item.start_time]
+    groups = [item for item in details if titles.get(item.display_name, ("", False))[1]]
+    tasks = []
+    for item in details:
+        key = item.display_name
+        stem = key.removesuffix(_DRIVER)
+        if stem not in titles or (key != stem and item.state != FAILED):
+            continue
+        title, has_tasks = titles[stem]
+        if has_tasks and key == stem:
+            continue
+        if key != stem:
+            title += " (its driver: the container never started)"
+        around = [group for group in groups if group is not item and _covers(group, item)] if key in titles else []
+        if around and not has_tasks:
+            title += f", {titles[max(around, key=lambda group: group.start_time).display_name][0]}"
+        ended = item.end_time if item.state in ENDED and _real(item.end_time) else None
+        tasks.append(Task(title, item.state or "", item.start_time, _seconds(item.start_time, ended)))
+    return sorted(tasks, key=lambda task: task.started)
+
+
+def _titles(spec: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, bool]]]:
+    """Each task's name in the compiled pipeline, with its title and whether it has tasks inside."""
+    components = spec["components"]
+    for part in [spec["root"], *components.values()]:
+        for key, task in part.get("dag", {}).get("tasks", {}).items():
+            yield key, (task["taskInfo"]["name"], "dag" in components[task["componentRef"]["name"]])
+
+
+def _covers(group: Any, item: Any) -> bool:
+    """Whether a task began while a group of tasks was at work."""
+    return bool(
+        group.start_time <= item.start_time and (not _real(group.end_time) or item.start_time <= group.end_time)
+    )
+
+
+def _real(moment: datetime.datetime | None) -> bool:
+    """KFP writes year 1 for "not yet"."""
+    return moment is not None and moment.year > 1970
+
+
+def _seconds(start: datetime.datetime, end: datetime.datetime | None) -> float:
+    return (end - start).total_seconds() if end else 0.0
