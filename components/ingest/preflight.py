@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from components.ingest.base_model import check_local_model
 from components.ingest.errors import IngestError
 from components.ingest.inputs import read_inputs, with_files
@@ -27,6 +25,6 @@ def check_local_inputs(settings: IngestSettings) -> None:
         return
     if any(uri.startswith("s3://") for uri in (settings.annotations, settings.videos)):
         return
-    inputs = read_inputs(settings, Path())  # local files are read where they are
+    inputs = read_inputs(settings, None)  # local files are read where they are
     _, lost = with_files(inputs)
-    check_losses(lost, len(inputs.rows) + len(inputs.bad_rows), settings.max_quarantine_fraction)
+    check_losses(lost, inputs.total, settings.max_quarantine_fraction)

@@ -9,15 +9,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.ingest.annotations import read_annotations, split_of
+from components.ingest.annotations import Annotations, split_of
 from components.ingest.errors import IngestError
+from components.ingest.row_file import Row
 from components.ingest.sources import FolderSource
+from components.shared.schemas import Quarantined
 
 ROW = {"video": "a.mp4", "question": "Which?", "options": ["red", "blue"], "answer": "A", "task": "multiple_choice"}
 
 
 def read(path: Path, format_name: str = "auto"):
-    return read_annotations(path, format_name, FolderSource(path.parent).relative, lambda _video: "train")
+    """The good rows and the bad ones."""
+    found = list(Annotations(path, format_name, FolderSource(path.parent).relative, lambda _video: "train"))
+    return [row for row in found if isinstance(row, Row)], [row for row in found if isinstance(row, Quarantined)]
 
 
 def jsonl(folder: Path, *rows: object) -> Path:
