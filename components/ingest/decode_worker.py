@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -104,7 +104,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Answer until stdin ends. The decoder named on the command line is loaded first, outside any file's deadline."""
     die_with_parent()
-    load_decoder(sys.argv[1])
+    load_decoder(cast(Decoder, sys.argv[1]))
     with os.fdopen(os.dup(1), "w") as replies:
         os.dup2(2, 1)  # what a library prints must not come between the answers
         print(json.dumps({"ready": True}), file=replies, flush=True)

@@ -10,8 +10,10 @@ from components.ingest.prompt_length import PromptCounter
 from components.ingest.settings import MOVING_SHAPES, IngestSettings
 
 
-def check_local_inputs(settings: IngestSettings) -> None:
+def check_local_inputs(settings: IngestSettings) -> str:
     """Raise IngestError, naming the setting, the path and the remedy, for what ingest would refuse before it decodes.
+
+    Returns a line with the terms of a public set, empty for the user's own data.
 
     What lies in S3 or on the hub is left to ingest, which may run where it can be reached.
     """
@@ -22,9 +24,10 @@ def check_local_inputs(settings: IngestSettings) -> None:
             raise IngestError(
                 f"ingest.videos: {settings.videos} belongs to annotations of your own: give ingest.annotations as well"
             )
-        return
+        return ""
     if any(uri.startswith("s3://") for uri in (settings.annotations, settings.videos)):
-        return
+        return ""
     inputs = read_inputs(settings, None)  # local files are read where they are
     _, lost = with_files(inputs)
     check_losses(lost, inputs.total, settings.max_quarantine_fraction)
+    return inputs.terms.line() if inputs.terms else ""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from components.evaluation.benchmarks import seed_bench_r1
 from components.ingest.annotations import Annotations, OptionOrder
+from components.ingest.base_model import TINY_WEIGHTS
 from components.ingest.errors import IngestError
 from components.ingest.formats import FORMATS
 from components.ingest.preflight import check_local_inputs
@@ -18,6 +20,7 @@ from components.ingest.settings import IngestSettings
 from components.ingest.sources import FolderSource
 from components.ingest.step import ingest
 from components.shared.dataset import DatasetReader
+from components.shared.policy_inputs import PROCESSOR_KWARGS, load_processor, mrope_positions
 from components.shared.rewards.accuracy import is_right
 from components.shared.schemas import Quarantined, Sample
 from tests.videos import write_video
@@ -208,3 +211,18 @@ def test_next_gqa_goes_through_ingest_and_a_late_span_is_left_out(public_set, co
         ingest(settings, context)
     outputs = ingest(settings.model_copy(update={"max_quarantine_fraction": 0.5}), context)
     assert outputs.results["tasks"] == {"train": {"grounded_qa": 1}}
+
+
+def test_an_image_is_to_the_model_what_a_video_of_one_frame_is():
+    processor = load_processor(TINY_WEIGHTS)
+    frame = np.random.default_rng(0).integers(0, 255, (56, 84, 3), dtype=np.uint8)
+    image = processor.image_processor(images=[frame], do_resize=False, return_tensors="np")
+    video = processor.video_processor(videos=[frame[None]], return_tensors="np", **PROCESSOR_KWARGS)
+    np.testing.assert_array_equal(image["pixel_values"], video["pixel_values_videos"])
+    np.testing.assert_array_equal(image["image_grid_thw"], video["video_grid_thw"])
+    (grid,) = (tuple(row) for row in video["video_grid_thw"].tolist())
+    tokens = np.prod(grid) // 4
+    as_image, as_video = (np.repeat([0, kind, 0], [3, tokens, 5]) for kind in (1, 2))
+    np.testing.assert_array_equal(
+        mrope_positions(as_image, {1: grid}, 2, 1.0), mrope_positions(as_video, {2: grid}, 2, 4.0)
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+import av
 import numpy as np
 
 Decoder = Literal["decord", "pyav"]
@@ -28,11 +29,26 @@ class VideoReader(Protocol):
 
 
 def not_opened(path: str) -> Unusable:
-    """Why a file that no decoder opens is unusable, by its first bytes."""
+    """Why a file that a decoder does not open is unusable: by its first bytes, and by the streams that FFmpeg lists."""
     with open(path, "rb") as file:
         head = file.read(256)
-    if _is_video_header(head):
-        return Unusable("truncated", "the file begins as a video but cannot be opened: truncated or damaged")
+    try:
+        with av.open(path) as container:
+            kinds = {stream.type for stream in container.streams}
+            decoders = [stream.codec_context for stream in container.streams.video]
+    except (av.FFmpegError, ValueError):
+        kinds, decoders = set(), []
+    if kinds and "video" not in kinds:
+        return no_video_stream()
+    if not _is_video_header(head):
+        return not_a_video()
+    if decoders and not any(decoders):
+        return Unusable("no_decoder", "the video is in a coding that no decoder here knows")
+    return Unusable("truncated", "the file begins as a video but cannot be opened: truncated or damaged")
+
+
+def not_a_video() -> Unusable:
+    """Content of another kind."""
     return Unusable("not_a_video", "the content is no video that can be decoded")
 
 

@@ -6,7 +6,7 @@ import decord
 import numpy as np
 from decord._ffi.base import DECORDLimitReachedError
 
-from components.ingest.readers.contracts import broken_off, no_video_stream, not_opened
+from components.ingest.readers.contracts import broken_off, not_opened
 
 _NO_SUBSTITUTES = 1e-9  # fraction of frames that decord may put others in the place of; 0 would mean any
 _NO_TIME = -1e15  # seconds; FFmpeg's mark for a time that is not known lies far below
@@ -23,7 +23,7 @@ class DecordReader:
                 path, decord.cpu(0), frame_size, frame_size, num_threads=1, fault_tol=_NO_SUBSTITUTES
             )
         except _ERRORS as error:
-            raise (no_video_stream() if "cannot find video stream" in str(error) else not_opened(path)) from error
+            raise not_opened(path) from error
 
     def times(self) -> np.ndarray:
         indices = np.arange(len(self._reader))

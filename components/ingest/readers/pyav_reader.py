@@ -9,7 +9,7 @@ from typing import Any
 import av
 import numpy as np
 
-from components.ingest.readers.contracts import broken_off, no_video_stream, not_opened
+from components.ingest.readers.contracts import broken_off, not_a_video, not_opened
 
 
 class PyAvReader:
@@ -18,12 +18,14 @@ class PyAvReader:
     def __init__(self, path: str, frame_size: int) -> None:
         self._size = frame_size
         try:
-            self._container = av.open(path)
+            self._container: Any = av.open(path)
         except av.FFmpegError as error:
             raise not_opened(path) from error
+        if self._container.format.name.endswith(("_pipe", "image2")):  # FFmpeg plays pictures too
+            raise not_a_video()
         pictures = [stream for stream in self._container.streams.video if not _is_cover(stream)]
-        if not pictures:
-            raise no_video_stream()
+        if not pictures or pictures[0].codec_context is None:
+            raise not_opened(path)
         self._stream = pictures[0]
         self._stream.thread_type, self._stream.codec_context.thread_count = "NONE", 1
         try:
@@ -46,7 +48,8 @@ class PyAvReader:
         if not self._timed:  # AVI stores no times: its frame rate is constant
             return np.stack([begins, begins + 1], axis=1) / float(self._stream.average_rate)
         ends = np.append(begins[1:], begins[-1:] + self._last)
-        return np.stack([begins, ends], axis=1) * float(self._stream.time_base)
+        # from the first frame on, as decord counts
+        return (np.stack([begins, ends], axis=1) - begins[:1]) * float(self._stream.time_base)
 
     def frames(self, indices: np.ndarray) -> np.ndarray:
         found = np.empty((len(indices), self._size, self._size, 3), dtype=np.uint8)
