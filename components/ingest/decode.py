@@ -59,7 +59,7 @@ class FrameDecoder:
         scratch.mkdir(parents=True, exist_ok=True)
         self._engine = engine_version(ENGINES[settings.decoder])
         self._busy: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # by content: copies wait
-        self.decoded = 0  # contents that were not in the cache
+        self.decoded: list[str] = []  # the cache's entries that were not there yet
 
     def decode(self, files: Sequence[MediaFile]) -> Generator[Frames | Quarantined]:
         """The stored frames of each file in the given order, or why there are none."""
@@ -94,7 +94,7 @@ class FrameDecoder:
             if found is None:
                 found = self._ask(recipe, path or self._fetch(name, scratch), scratch)
                 self._cache.write(entry, found)
-                self.decoded += 1
+                self.decoded.append(entry)
         return found
 
     def _recipe(self, file: MediaFile) -> dict[str, object]:

@@ -104,9 +104,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Answer until stdin ends. The decoder named on the command line is loaded first, outside any file's deadline."""
     die_with_parent()
-    load_decoder(cast(Decoder, sys.argv[1]))
     with os.fdopen(os.dup(1), "w") as replies:
         os.dup2(2, 1)  # what a library prints must not come between the answers
+        load_decoder(cast(Decoder, sys.argv[1]))
         print(json.dumps({"ready": True}), file=replies, flush=True)
         for line in sys.stdin:
             print(json.dumps(answer(json.loads(line))), file=replies, flush=True)

@@ -101,7 +101,7 @@ def ingest(settings: IngestSettings, context: StepContext) -> Outputs:
                 **report,
                 "first_quarantined": [item.model_dump() for item in quarantine[:_NAMED]],
                 "terms": inputs.terms.line() if inputs.terms else "",
-                "files_decoded": decoder.decoded,
+                "files_decoded": len(decoder.decoded),
                 "decode_seconds": decoding,
                 "engines": {engine: engine_version(engine)},  # in the decode workers
             },
