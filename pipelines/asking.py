@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from components.evaluation.parsing import is_parsed
-from components.ingest.decode_worker import Unusable, video
+from components.ingest.decode_worker import video
+from components.ingest.readers.contracts import Unusable
 from components.shared.generation import Prompt, make_sampler
 from components.shared.prompts import extract_answer, extract_reasoning, option_letter
 from components.shared.rewards.answers import answer_in_words
@@ -103,7 +104,13 @@ def _frames(path: Path, settings: RunSettings) -> tuple[np.ndarray, tuple[float,
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "frames.npy"
         try:
-            times = video(str(path), settings.ingest.frame_size, settings.ingest.num_frames, str(out))["timestamps"]
+            times = video(
+                str(path),
+                str(out),
+                decoder=settings.ingest.decoder,
+                frame_size=settings.ingest.frame_size,
+                sampling=settings.ingest.sampling().model_dump(),
+            )["timestamps"]
         except Unusable as problem:
             raise SettingsError(f"{path}: {problem}") from None
         return np.load(out, allow_pickle=False), tuple(times)

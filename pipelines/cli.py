@@ -83,7 +83,8 @@ def run(
     named: dict[str, Any] = {"ingest.annotations": annotations, "ingest.videos": videos, "ingest.model": model}
     named |= {"pipeline.rounds": rounds, "pipeline.seed": seed}
     settings = with_absolute_paths(settings_from(preset, settings_file, assignments, named))
-    check_local_inputs(settings.ingest)
+    if terms := check_local_inputs(settings.ingest):
+        console.print(terms, **PLAIN)
     check_rewards(settings.rewards.reward_funcs, settings.rewards.reward_weights)
     folder = RunFolder(output)
     with folder.locked():

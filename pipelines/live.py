@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from components.shared.progress import read_events
+from components.shared.progress import read_events, speed_text
 
 _POLL_SECONDS = 0.3
 _INSTANT = 1.0  # seconds: a step that took less found its work done
@@ -30,6 +30,7 @@ class LiveProgress:
         self.events, self.console = events, console
         self._offset = 0
         self._loops: dict[tuple[int, str], TaskID] = {}
+        self._began: dict[tuple[int, str], float] = {}
 
     def follow(self, done: threading.Event) -> None:
         """Show events as they come, until `done` is set."""
@@ -39,11 +40,12 @@ class LiveProgress:
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[speed]}"),
             TextColumn("left"),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self.console, transient=True) as bars:
-            step = bars.add_task("starting", total=None, unit="")
+            step = bars.add_task("starting", total=None, unit="", speed="")
             while not done.is_set():
                 self._show_new(bars, step)
                 time.sleep(_POLL_SECONDS)
@@ -73,5 +75,8 @@ class LiveProgress:
             return
         if name not in self._loops:
             total = int(str(event["total"]))
-            self._loops[name] = bars.add_task(f"  {event['label']}", total=total, unit=str(event["unit"]))
-        bars.update(self._loops[name], completed=int(str(event["done"])))
+            self._loops[name] = bars.add_task(f"  {event['label']}", total=total, unit=str(event["unit"]), speed="")
+            self._began[name] = float(str(event["time"]))
+        done = int(str(event["done"]))
+        speed = speed_text(done, float(str(event["time"])) - self._began[name])
+        bars.update(self._loops[name], completed=done, speed=speed)

@@ -20,6 +20,7 @@ from typing import IO, Any, TypeVar
 
 import components
 from components.ingest.errors import IngestError
+from components.ingest.readers.contracts import Decoder
 
 _START_SECONDS = 120.0
 _END_SECONDS = 5.0
@@ -39,8 +40,8 @@ class Rejected(Exception):
 class DecodeWorker:
     """One worker process, started when it is first asked. Its stderr (FFmpeg's noise) goes to `log`."""
 
-    def __init__(self, log: Path) -> None:
-        self._log = log
+    def __init__(self, log: Path, decoder: Decoder = "decord") -> None:
+        self._log, self._decoder = log, decoder
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
@@ -94,7 +95,7 @@ class DecodeWorker:
             if self._stopped:
                 raise IngestError("decoding was stopped")
             self._process = process = subprocess.Popen(
-                [sys.executable, "-m", "components.ingest.decode_worker"],
+                [sys.executable, "-m", "components.ingest.decode_worker", self._decoder],
                 env={**os.environ, "PYTHONPATH": path},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -103,7 +104,9 @@ class DecodeWorker:
         if not _read_line(process, _START_SECONDS):
             how = _how(self.end(_END_SECONDS))
             tail = self._log.read_text(errors="replace")[-2000:]
-            raise IngestError(f"a decode worker did not start ({how}); is decord installed? Its output:\n{tail}")
+            raise IngestError(
+                f"a decode worker did not start ({how}); is {self._decoder} installed? Its output:\n{tail}"
+            )
         return process
 
 
@@ -137,8 +140,8 @@ def _read_line(process: subprocess.Popen[bytes], timeout: float) -> bytes | None
 class DecodePool:
     """Up to `workers` processes, shared by the files in flight."""
 
-    def __init__(self, workers: int, log: Path) -> None:
-        self._all = [DecodeWorker(log) for _ in range(workers)]
+    def __init__(self, workers: int, log: Path, decoder: Decoder = "decord") -> None:
+        self._all = [DecodeWorker(log, decoder) for _ in range(workers)]
         self._free: queue.SimpleQueue[DecodeWorker] = queue.SimpleQueue()
         for worker in self._all:
             self._free.put(worker)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from components.ingest.base_model import check_local_model
 from components.ingest.errors import IngestError
 from components.ingest.inputs import read_inputs, with_files
@@ -12,8 +10,10 @@ from components.ingest.prompt_length import PromptCounter
 from components.ingest.settings import MOVING_SHAPES, IngestSettings
 
 
-def check_local_inputs(settings: IngestSettings) -> None:
+def check_local_inputs(settings: IngestSettings) -> str:
     """Raise IngestError, naming the setting, the path and the remedy, for what ingest would refuse before it decodes.
+
+    Returns a line with the terms of a public set, empty for the user's own data.
 
     What lies in S3 or on the hub is left to ingest, which may run where it can be reached.
     """
@@ -24,9 +24,10 @@ def check_local_inputs(settings: IngestSettings) -> None:
             raise IngestError(
                 f"ingest.videos: {settings.videos} belongs to annotations of your own: give ingest.annotations as well"
             )
-        return
+        return ""
     if any(uri.startswith("s3://") for uri in (settings.annotations, settings.videos)):
-        return
-    inputs = read_inputs(settings, Path())  # local files are read where they are
+        return ""
+    inputs = read_inputs(settings, None)  # local files are read where they are
     _, lost = with_files(inputs)
-    check_losses(lost, len(inputs.rows) + len(inputs.bad_rows), settings.max_quarantine_fraction)
+    check_losses(lost, inputs.total, settings.max_quarantine_fraction)
+    return inputs.terms.line() if inputs.terms else ""

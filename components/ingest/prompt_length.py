@@ -103,10 +103,12 @@ class PromptCounter:
         """
         plain = self.prompt_tokens(samples, frames, frame_size)
         hint = max_hint_tokens + self._text_tokens(["\n" + HINT.format(hint="")])[0]
-        given = self._text_tokens(["\n" + GIVEN_ANSWER.format(answer=sample.answer) for sample in samples])
+        answers = sorted({sample.answer for sample in samples})
+        tokens = self._text_tokens(["\n" + GIVEN_ANSWER.format(answer=answer) for answer in answers])
+        given = dict(zip(answers, tokens, strict=True))
         return [
-            count + (max(hint, answer) if sample.split == TRAIN_SPLIT else 0)
-            for count, answer, sample in zip(plain, given, samples, strict=True)
+            count + (max(hint, given[sample.answer]) if sample.split == TRAIN_SPLIT else 0)
+            for count, sample in zip(plain, samples, strict=True)
         ]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
+from components.ingest.frame_sampling import FrameSampling, Indices
+from components.ingest.readers.contracts import Decoder
 from components.shared.settings import StepSettings, setting
 
 MOVING_SHAPES = "moving-shapes"
@@ -19,7 +21,15 @@ class IngestSettings(StepSettings):
         "Annotations: path or s3:// URI of a .json, .jsonl or .parquet file, or `moving-shapes`, which are generated.",
     )
     annotation_format: str = setting(
-        "auto", "Format of the annotations' rows: `auto` or a format's name (`deepvideo`)."
+        "auto",
+        "Format of the annotations' rows: `auto` or a format's name (`deepvideo`, `next_gqa`, `seed_bench_r1`, "
+        "`video_r1`).",
+    )
+    shuffle_options: bool = setting(
+        False, "Put the options of each training row into an order of its own; rows with a response keep theirs."
+    )
+    option_seed: int = setting(
+        0, "Seed of the options' order, and of SEED-Bench-R1's options, which are drawn for each training row.", ge=0
     )
     videos: str = setting(
         "", "Folder or s3:// prefix that the annotations' videos lie in; empty: the folder of the annotations."
@@ -47,6 +57,29 @@ class IngestSettings(StepSettings):
     max_hint_tokens: int = setting(
         64, "Room kept under max_prompt_length in training prompts for an augmentation's hint.", unit="tokens", ge=0
     )
+    frame_fps: float = setting(
+        0.0,
+        "Frames sampled a second of video, at most `num_frames` of them in all; 0: always `num_frames`.",
+        unit="frames a second",
+        ge=0,
+    )
+    frame_indices: Indices = setting(
+        "linspace",
+        "Which frames are sampled: `linspace`, from the first to the last; `stride`, every so many from the first; "
+        "`segment_centres`, the middle of each of as many equal parts.",
+    )
+    include_last_frame: bool = setting(
+        False, "The video's last frame takes the place of the last one sampled; `linspace` always has it."
+    )
+    decoder: Decoder = setting(
+        "decord", "What reads videos: `decord`, or `pyav`, which gives the same frames and reads files decord cannot."
+    )
+    frame_cache_size: float = setting(
+        20.0,
+        "Decoded frames kept in the store for later ingests of the same videos, the least recently used go first.",
+        unit="GB",
+        ge=0,
+    )
     decode_timeout: float = setting(60.0, "Time that reading a video may take, and decoding it.", unit="seconds", gt=0)
     decode_workers: int = setting(0, "Processes that decode; 0: one a CPU.", unit="processes", ge=0, le=256)
     max_quarantine_fraction: float = setting(
@@ -66,6 +99,19 @@ class IngestSettings(StepSettings):
         ge=0,
         lt=1,
     )
+
+    def sampling(self) -> FrameSampling:
+        """Which frames of a video are kept."""
+        return FrameSampling(
+            num_frames=self.num_frames,
+            fps=self.frame_fps,
+            indices=self.frame_indices,
+            include_last=self.include_last_frame,
+        )
+
+    def shapes_outputs(self) -> dict[str, object]:
+        """The settings that the artifacts depend on."""
+        return self.model_dump(mode="json", exclude={"decode_workers", "frame_cache_size"})
 
     @model_validator(mode="after")
     def _leaves_train(self) -> IngestSettings:

@@ -10,25 +10,29 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from components.ingest.annotations import Row
+import numpy as np
+
 from components.ingest.base_model import model_stamp, stage_model
-from components.ingest.decode import FrameDecoder, MediaFile
+from components.ingest.decode import ENGINES, FrameDecoder, MediaFile, kind_of
 from components.ingest.errors import IngestError
-from components.ingest.inputs import Inputs, generate_inputs, generated_stamp, read_inputs, with_files
+from components.ingest.frame_cache import FrameCache
+from components.ingest.inputs import generate_inputs, generated_stamp, read_inputs, with_files
 from components.ingest.limits import check_losses, counts_by_reason
 from components.ingest.prompt_length import PromptCounter
-from components.ingest.selection import DUPLICATE, select, with_frames
+from components.ingest.row_file import RowFile
+from components.ingest.selection import DUPLICATE, by_id, select, with_frames
 from components.ingest.settings import MOVING_SHAPES, IngestSettings
 from components.shared.context import StepContext
 from components.shared.dataset import FRAMES, MAX_HINT_TOKENS, QUARANTINE, REPORT, SAMPLES, write_records
 from components.shared.engines import engine_version
-from components.shared.ledger import Ledger, Outputs
+from components.shared.ledger import Outputs
 from components.shared.progress import progress
 from components.shared.sampling.artifacts import BUFFER, put_files
 from components.shared.schemas import TRAIN_SPLIT, ArtifactRef, Frames, Quarantined
 from components.shared.store import FolderStore, Store
 
 PROGRESS = "progress.json"  # the state's file before there is an optimizer
+_GB = 1e9  # bytes
 _NAMED = 20  # quarantined items in the results; the dataset artifact has them all
 
 
@@ -44,7 +48,7 @@ def ingest(settings: IngestSettings, context: StepContext) -> Outputs:
     with _scratch_folder(store) as scratch:
         given = None if settings.annotations == MOVING_SHAPES else read_inputs(settings, scratch / "annotations")
         stamps = {"data": given.stamp if given else generated_stamp(settings), "model": model_stamp(settings)}
-        key = ledger.key("ingest", stamps, settings.model_dump(mode="json", exclude={"decode_workers"}), 0)
+        key = ledger.key("ingest", stamps, settings.shapes_outputs(), 0)
         if done := ledger.finished(key):
             return done
         policy = scratch / "policy"
@@ -52,16 +56,22 @@ def ingest(settings: IngestSettings, context: StepContext) -> Outputs:
         counter = PromptCounter(policy)
         counter.check_frame_size(settings.frame_size)
         inputs = given or generate_inputs(settings, scratch / MOVING_SHAPES)
-        total = len(inputs.rows) + len(inputs.bad_rows)
-        rows, quarantine = with_files(inputs)
+        if inputs.terms:
+            print(inputs.terms.line(), flush=True)
+        rows, total = inputs.rows, inputs.total
+        kept, quarantine = with_files(inputs)
         check_losses(quarantine, total, settings.max_quarantine_fraction)
 
-        decode_key = ledger.key("decode", {}, settings.model_dump(include={"num_frames", "frame_size"}), 0)
+        cache = FrameCache(store)
         dataset = scratch / "dataset"
-        frames, failed = _decode(inputs, rows, settings, ledger, decode_key, dataset, scratch / "decode")
-        kept, problems = with_frames(rows, frames, failed)
+        decoder = FrameDecoder(inputs.videos, settings, cache, folder=dataset, scratch=scratch / "decode")
+        decoding = time.perf_counter()
+        frames, failed = _decode(decoder, rows, kept)
+        decoding = time.perf_counter() - decoding
+        kept, problems = with_frames(rows, kept, frames, failed)
         quarantine += problems
         kept, problems = select(
+            rows,
             kept,
             frames,
             counter,
@@ -71,17 +81,18 @@ def ingest(settings: IngestSettings, context: StepContext) -> Outputs:
         )
         quarantine += problems
         check_losses(quarantine, total, settings.max_quarantine_fraction)
-        if not any(row.sample.split == TRAIN_SPLIT for row in kept):
-            splits = sorted({row.sample.split for row in kept})
+        splits = rows.splits.used(kept)
+        if TRAIN_SPLIT not in splits:
             raise IngestError(
                 f"{settings.annotations}: nothing is left to train on, no sample has the split {TRAIN_SPLIT!r} (there "
                 f"are {splits}); set `split` in its rows, or lower ingest.held_out_fraction and "
                 "ingest.promotion_fraction"
             )
-        report = _report(kept, frames, quarantine, total) | {MAX_HINT_TOKENS: settings.max_hint_tokens}
+        report = _report(rows, kept, frames, quarantine, total) | {MAX_HINT_TOKENS: settings.max_hint_tokens}
+        engine = ENGINES[settings.decoder]
         outputs = Outputs(
             artifacts={
-                "dataset": _put_dataset(store, dataset, kept, frames, quarantine, report),
+                "dataset": _put_dataset(store, dataset, rows, kept, frames, quarantine, report),
                 "policy": store.put(policy, "policy", metadata),
                 "state": _first_state(store),
                 "buffer": put_files(store, "buffer", {BUFFER: b""}, {"samples": 0}),
@@ -89,12 +100,15 @@ def ingest(settings: IngestSettings, context: StepContext) -> Outputs:
             results={
                 **report,
                 "first_quarantined": [item.model_dump() for item in quarantine[:_NAMED]],
-                "engines": {"decord": engine_version("decord")},  # in the decode workers
+                "terms": inputs.terms.line() if inputs.terms else "",
+                "files_decoded": len(decoder.decoded),
+                "decode_seconds": decoding,
+                "engines": {engine: engine_version(engine)},  # in the decode workers
             },
             seconds=time.perf_counter() - started,
         )
     outputs = ledger.finish(key, outputs)
-    store.delete_objects(f"work/{decode_key}")
+    cache.trim(settings.frame_cache_size * _GB)
     return outputs
 
 
@@ -108,20 +122,11 @@ def _scratch_folder(store: Store) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _decode(
-    inputs: Inputs,
-    rows: Sequence[Row],
-    settings: IngestSettings,
-    ledger: Ledger,
-    key: str,
-    dataset: Path,
-    scratch: Path,
-) -> tuple[dict[str, Frames], list[Quarantined]]:
+def _decode(decoder: FrameDecoder, rows: RowFile, kept: np.ndarray) -> tuple[dict[str, Frames], list[Quarantined]]:
     """Frames by the name of their video or image, and the files that have none."""
-    images = {row.sample.image for row in rows if row.sample.image}
-    files = [MediaFile(name, "video") for name in sorted({row.sample.video for row in rows})]
-    files += [MediaFile(name, "image") for name in sorted(images)]
-    decoder = FrameDecoder(inputs.videos, settings, ledger, key, folder=dataset, scratch=scratch)
+    videos, images = rows.videos.used(kept), rows.images.used(kept)
+    files = [MediaFile(name, kind_of(name)) for name in videos]
+    files += [MediaFile(name, "image") for name in images if name not in set(videos)]
     frames: dict[str, Frames] = {}
     failed: list[Quarantined] = []
     with (
@@ -138,18 +143,20 @@ def _decode(
 
 
 def _report(
-    kept: Sequence[Row], frames: dict[str, Frames], quarantine: Sequence[Quarantined], total: int
+    rows: RowFile, kept: np.ndarray, frames: dict[str, Frames], quarantine: Sequence[Quarantined], total: int
 ) -> dict[str, object]:
     """The counts of the dataset's report.json."""
+    pairs = zip(rows.splits.numbers()[kept].tolist(), rows.tasks.numbers()[kept].tolist(), strict=True)
     tasks: dict[str, Counter[str]] = {}
-    for row in kept:
-        tasks.setdefault(row.sample.split, Counter())[row.sample.task] += 1
+    for (split, task), count in Counter(pairs).items():
+        tasks.setdefault(rows.splits.names[split], Counter())[rows.tasks.names[task]] = count
     by_reason = counts_by_reason(quarantine)
+    videos = rows.videos.used(kept)
     return {
         "rows": total,
         "samples": len(kept),
-        "videos": len({row.sample.video for row in kept}),
-        "distinct_videos": len({frames[row.sample.video].digest for row in kept}),
+        "videos": len(videos),
+        "distinct_videos": len({frames[video].digest for video in videos}),
         "splits": {split: counts.total() for split, counts in sorted(tasks.items())},
         "tasks": {split: dict(sorted(counts.items())) for split, counts in sorted(tasks.items())},
         "duplicates": sum(item.samples for item in quarantine if item.reason == DUPLICATE),
@@ -161,23 +168,24 @@ def _report(
 def _put_dataset(
     store: Store,
     folder: Path,
-    kept: Sequence[Row],
+    rows: RowFile,
+    kept: np.ndarray,
     frames: dict[str, Frames],
     quarantine: Sequence[Quarantined],
     report: dict[str, object],
 ) -> ArtifactRef:
     """Store the dataset, without the frames that no sample uses any more."""
-    samples = sorted((row.sample for row in kept), key=lambda sample: sample.id)
-    used = sorted({name for sample in samples for name in (sample.video, sample.image) if name})
+    used = sorted({*rows.videos.used(kept), *rows.images.used(kept)})
     files = {frames[name].file for name in used}
     for path in (folder / "frames").iterdir():
         if path.relative_to(folder).as_posix() not in files:
             path.unlink()
-    write_records(folder / SAMPLES, samples)
+    with open(folder / SAMPLES, "wb") as out:
+        out.writelines(rows.line(index) for index in by_id(rows, kept))
     write_records(folder / FRAMES, (frames[name] for name in used))
     write_records(folder / QUARANTINE, quarantine)
     (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
-    return store.put(folder, "dataset", {"samples": len(samples), "videos": len(files)})
+    return store.put(folder, "dataset", {"samples": len(kept), "videos": len(files)})
 
 
 def _first_state(store: Store) -> ArtifactRef:

@@ -7,6 +7,7 @@ from importlib import metadata
 
 # module -> the distributions that bring it
 _ENGINES = {
+    "av": ("av",),
     "decord": ("decord",),
     "deepspeed": ("deepspeed",),
     "kfp": ("kfp",),

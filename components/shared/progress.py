@@ -90,17 +90,32 @@ def _to_terminal(label: str, total: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    started = time.monotonic()
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
+        TextColumn("{task.fields[speed]}"),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda count=1: bar.advance(task, count)
+        task = bar.add_task(label, total=total, speed="")
+        done = 0
+
+        def advance(count: int = 1) -> None:
+            nonlocal done
+            done += count
+            bar.update(task, completed=done, speed=speed_text(done, time.monotonic() - started))
+
+        yield advance
+
+
+def speed_text(done: float, seconds: float) -> str:
+    """How many a second, for a bar: "12.3/s"; empty before there is anything to tell."""
+    return f"{done / seconds:.1f}/s" if done and seconds > 0 else ""
 
 
 def _append(path: Path, **event: object) -> None:

@@ -12,7 +12,11 @@ ROOT = Path(__file__).parents[2]
 ENGINES = {"components.shared.generation.vllm_engine", "components.shared.generation.transformers_engine"}
 # Modules that steps start as processes of their own, by name
 PROCESSES = {
-    "light": ["components.ingest.decode_worker"],
+    "light": [
+        "components.ingest.decode_worker",
+        "components.ingest.readers.decord_reader",
+        "components.ingest.readers.pyav_reader",
+    ],
     "generation": [],
     "training": ["components.training.worker"],
 }

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,18 +15,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from components.ingest.settings import IngestSettings
 from components.shared.context import StepContext
+from tests.broken_videos import write_audio
 from tests.videos import write_video
-
-
-def write_audio(path: Path) -> None:
-    """One second of silence in an MP4 without a video stream."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=16000)
-        stream.layout = "mono"
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 16000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
 
 
 @pytest.fixture(scope="session")

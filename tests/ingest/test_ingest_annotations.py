@@ -9,15 +9,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.ingest.annotations import read_annotations, split_of
+from components.ingest.annotation_files import read_rows
+from components.ingest.annotations import Annotations, split_of
 from components.ingest.errors import IngestError
+from components.ingest.row_file import Row
 from components.ingest.sources import FolderSource
+from components.shared.schemas import Quarantined
 
 ROW = {"video": "a.mp4", "question": "Which?", "options": ["red", "blue"], "answer": "A", "task": "multiple_choice"}
 
 
 def read(path: Path, format_name: str = "auto"):
-    return read_annotations(path, format_name, FolderSource(path.parent).relative, lambda _video: "train")
+    """The good rows and the bad ones."""
+    found = list(Annotations(path, format_name, FolderSource(path.parent).relative, lambda _video: "train"))
+    return [row for row in found if isinstance(row, Row)], [row for row in found if isinstance(row, Quarantined)]
 
 
 def jsonl(folder: Path, *rows: object) -> Path:
@@ -184,3 +189,21 @@ def test_a_reference_response_is_kept_and_changes_no_id(tmp_path):
 def test_a_response_that_a_round_would_not_reward_is_refused_by_name(tmp_path, response, message):
     good, (bad,) = read(jsonl(tmp_path, ROW | {"response": response}))
     assert good == [] and bad.item == "annotations.jsonl:1" and message in bad.detail
+
+
+@pytest.mark.parametrize("blocks", [1, 7, 64, 1 << 20])
+def test_a_json_list_is_read_in_pieces_of_any_size(tmp_path, monkeypatch, blocks):
+    monkeypatch.setattr("components.ingest.annotation_files._BLOCK", blocks)
+    values = [{"a": "x\u00e9]},[" * 9, "b": [1, {"c": None}]}, 12, -3.5e7, "text", None, True, [], {}]
+    for indent, expected in ((None, values), (2, values), (None, [])):
+        (tmp_path / "rows.json").write_text("\ufeff \n" + json.dumps(expected, indent=indent) + " \n")
+        assert [row for _, row in read_rows(tmp_path / "rows.json")] == expected
+
+
+@pytest.mark.parametrize("text", ["[1 2]", "[1,]", "[1", "[{]", "[1] 2", "[,1]", "[1,,2]", ""])
+def test_what_is_no_json_list_is_refused_as_the_standard_library_does(tmp_path, text):
+    (tmp_path / "rows.json").write_text(text)
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(text)
+    with pytest.raises(IngestError, match="rows.json is not JSON"):
+        list(read_rows(tmp_path / "rows.json"))

@@ -10,12 +10,10 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
 from components.ingest.decode_pool import DecodePool, DecodeWorker, Rejected
-from components.ingest.decode_worker import frame_indices
 
 
 @pytest.fixture
@@ -59,8 +57,8 @@ def test_a_worker_that_crashes_is_replaced(worker, pipe, media):
 def test_ffmpegs_noise_stays_off_the_terminal(worker, media, tmp_path, capfd):
     with pytest.raises(Rejected, match="truncated"):
         worker.ask(
-            60, operation="video", path=str(media / "truncated.mp4"), frame_size=56, num_frames=8,
-            out=str(tmp_path / "frames.npy"),
+            60, operation="video", path=str(media / "truncated.mp4"), out=str(tmp_path / "frames.npy"),
+            decoder="decord", frame_size=56, sampling={"num_frames": 8},
         )  # fmt: skip
     assert capfd.readouterr() == ("", "")
 
@@ -107,18 +105,3 @@ def test_workers_die_with_a_parent_that_is_killed(pipe, tmp_path):
     parent.kill()
     parent.wait()
     assert psutil.wait_procs(found, timeout=10)[1] == []
-
-
-@pytest.mark.parametrize(
-    ("total", "num_frames", "expected"),
-    [(100, 4, [0, 33, 66, 99]), (8, 8, list(range(8))), (5, 8, [0, 1, 3, 4]), (3, 16, [0, 2]), (2, 2, [0, 1])],
-)
-def test_frames_are_uniform_even_and_within_the_video(total, num_frames, expected):
-    # numpy rounds 1.33, 2.67 to 1, 3; linspace as in qwen-vl-utils
-    assert frame_indices(total, num_frames).tolist() == expected
-
-
-def test_no_index_lies_past_the_last_frame_or_comes_twice():
-    for total in range(2, 300):
-        indices = frame_indices(total, 16)
-        assert indices[0] == 0 and indices[-1] == total - 1 and np.all(np.diff(indices) > 0) and len(indices) % 2 == 0

@@ -11,9 +11,10 @@ from typing import Any
 
 from components.evaluation.benchmarks.capitals import first_capital
 from components.evaluation.benchmarks.contracts import Benchmark, Decoding, FramePolicy, Row, Scored, Scoring
-from components.evaluation.benchmarks.rows import bare_options, field, first_file, lettered, read_json, read_table
+from components.evaluation.benchmarks.rows import field, first_file, lettered, read_json, read_table
 from components.evaluation.benchmarks.strict import strict_protocol, strict_score
 from components.shared.prompts import option_letter
+from components.shared.public_rows import bare_options, next_gqa_spans
 from components.shared.rewards.answers import Fallback, read_glue, read_spans
 from components.shared.rewards.iou import interval_iou
 from components.shared.schemas import Sample, Span
@@ -75,7 +76,7 @@ def sample(row: Row) -> Sample:
         options=options,
         answer=letter,
         task="grounded_qa",
-        spans=tuple((max(0.0, start), end) for start, end in spans),
+        spans=next_gqa_spans(spans),
         split="test",
         source=NAME,
         metadata={"spans": json.dumps(spans), "type": kind, "family": {"C": "causal", "T": "temporal"}[kind[0]]},

@@ -63,14 +63,6 @@ def field(row: Row, name: str, benchmark: str) -> Any:
     return row[name]
 
 
-def bare_options(options: Sequence[str], style: str = "{letter}. ") -> tuple[str, ...]:
-    """The options' texts; where each begins with its own letter in `style`, without it."""
-    prefixes = [style.format(letter=option_letter(index)) for index in range(len(options))]
-    if all(option.startswith(prefix) for option, prefix in zip(options, prefixes, strict=True)):
-        return tuple(option.removeprefix(prefix) for option, prefix in zip(options, prefixes, strict=True))
-    return tuple(options)
-
-
 def lettered(options: Sequence[str], style: str = "{letter}. {option}") -> list[str]:
     """The options as lines, each with its letter."""
     return [style.format(letter=option_letter(index), option=option) for index, option in enumerate(options)]

@@ -10,6 +10,7 @@ from components.evaluation.benchmarks.contracts import Benchmark, Decoding, Fram
 from components.evaluation.benchmarks.rows import field, lettered, read_table
 from components.evaluation.benchmarks.strict import strict_protocol
 from components.shared.prompts import option_letter
+from components.shared.public_rows import seed_bench_r1_media
 from components.shared.schemas import Sample
 
 NAME = "seed_bench_r1"
@@ -30,14 +31,15 @@ def rows(root: Path) -> Iterator[Row]:
 
 def sample(row: Row) -> Sample:
     """A row as a sample. Where no progress was recorded there is no video: the current observation stands alone."""
-    level, source = row.get("level", "L1"), field(row, "video_source", NAME)
-    image = f"images/{source}/{field(row, 'current_observation_basename', NAME)}"
-    video = f"videos/{source}/{row['video_basename']}" if row.get("task_progress_metadata") else ""
+    level = row.get("level", "L1")
+    for name in ("video_source", "current_observation_basename"):
+        field(row, name, NAME)
+    video, image = seed_bench_r1_media(row)
     groups = {"level": level} | ({"domain": f"{level} {row['domain']}"} if row.get("domain") else {})
     return Sample(
         id=f"{level}/{field(row, 'sample_id', NAME)}",
-        video=video or image,
-        image=image if video else "",
+        video=video,
+        image=image,
         question=field(row, "question", NAME),
         options=tuple(field(row, f"choice_{letter}", NAME) for letter in "abcd"),
         answer=field(row, "golden_choice_idx", NAME),

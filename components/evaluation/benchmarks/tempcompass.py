@@ -17,9 +17,10 @@ from components.evaluation.benchmarks.contracts import (
     Scored,
     Scoring,
 )
-from components.evaluation.benchmarks.rows import bare_options, field, read_json
+from components.evaluation.benchmarks.rows import field, read_json
 from components.evaluation.benchmarks.strict import strict_protocol, strict_score
 from components.shared.prompts import option_letter
+from components.shared.public_rows import bare_options
 from components.shared.rewards.answers import Fallback
 from components.shared.schemas import Sample
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from components.evaluation.benchmarks import video_mmmu_rules as rules
 from components.evaluation.benchmarks import video_r1
 from components.evaluation.benchmarks.contracts import Benchmark, BenchmarkError, Decoding, FramePolicy, Row, Scoring
-from components.evaluation.benchmarks.rows import bare_options, field, first_file, lettered, read_table
+from components.evaluation.benchmarks.rows import field, first_file, lettered, read_table
 from components.evaluation.benchmarks.strict import strict_protocol
+from components.shared.public_rows import bare_options
 from components.shared.rewards.answers import read_number
 from components.shared.schemas import Sample, Task
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from components.evaluation.benchmarks import video_r1
 from components.evaluation.benchmarks.contracts import Benchmark, Decoding, FramePolicy, Row, Scored, Scoring
-from components.evaluation.benchmarks.rows import bare_options, field, first_file, lettered, read_table
+from components.evaluation.benchmarks.rows import field, first_file, lettered, read_table
 from components.evaluation.benchmarks.strict import strict_protocol
+from components.shared.public_rows import bare_options
 from components.shared.schemas import Sample
 
 NAME = "vsi_bench"

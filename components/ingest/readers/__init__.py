@@ -1,0 +1,18 @@
+"""Readers of video files by their setting's name. A reader is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from components.ingest.readers.contracts import Decoder, VideoReader
+
+
+def load_decoder(decoder: Decoder) -> ModuleType:
+    """The reader's module, imported. Raises ImportError if its library is not installed."""
+    return importlib.import_module(f"components.ingest.readers.{decoder}_reader")
+
+
+def open_video(path: str, decoder: Decoder, frame_size: int) -> VideoReader:
+    """A video whose frames come as squares of `frame_size` pixels. Raises Unusable if it cannot be read."""
+    return load_decoder(decoder).open_video(path, frame_size)
