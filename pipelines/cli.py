@@ -47,7 +47,6 @@ app.add_typer(rollback_app)
 app.add_typer(artifacts_cli.app, name="artifacts")
 console = Console()
 errors = Console(stderr=True)
-app.command()(resources)
 PLAIN: dict[str, Any] = {
     "markup": False,
     "highlight": False,
@@ -235,6 +234,9 @@ def ask(
     how = "greedy" if samples == 1 else f"{samples} answers sampled at temperature 1"
     print_question(asked, {"Policy": f"{found.words}, {how}", "Video": shown}, console)
     print_answers(asked, responses, console)
+
+
+app.command()(resources)
 
 
 def main() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +56,15 @@ def test_a_step_that_is_refused_its_memory_is_a_result(tmp_path: Path) -> None:
     assert "allocate" in answers[1]["out_of_memory"]
 
 
-def test_a_step_reports_its_memory_and_leaves_no_gradient(tmp_path: Path) -> None:
+@pytest.fixture
+def own_limit() -> Iterator[None]:
+    """The process's limit of memory is put back: what later tests start would inherit it."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_a_step_reports_its_memory_and_leaves_no_gradient(tmp_path: Path, own_limit: None) -> None:
     step, model = prepare(Spec("packed", QUICK._replace(vocabulary=50_000), Point(64, 64, 8)), str(tmp_path))
     answer = measured(step, model, 8 << 30)
     logits = 4 * 50_000 * 512
