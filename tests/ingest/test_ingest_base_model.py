@@ -63,7 +63,7 @@ def test_a_missing_file_is_named(policy_folder, tmp_path, name):
 
 def test_another_kind_of_model_is_refused(policy_folder, tmp_path):
     (policy_folder / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(IngestError, match="has model_type 'llama'; supported: qwen2_5_vl"):
+    with pytest.raises(IngestError, match="has model_type 'llama'; supported: qwen2_vl, qwen2_5_vl"):
         stage(policy_folder, tmp_path)
 
 
