@@ -115,7 +115,7 @@ class RunInputs:
 def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
     """The command as typer can read it: a parameter that is a dataclass of options becomes one option for each field."""
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     parameters: list[inspect.Parameter] = []
     for name, item in inspect.signature(command).parameters.items():
         if name not in groups:
