@@ -18,7 +18,7 @@ class PyAvReader:
     def __init__(self, path: str, frame_size: int) -> None:
         self._size = frame_size
         try:
-            self._container: Any = av.open(path)
+            self._container = av.open(path)
         except av.FFmpegError as error:
             raise not_opened(path) from error
         if self._container.format.name.endswith(("_pipe", "image2")):  # FFmpeg plays pictures too
@@ -26,10 +26,10 @@ class PyAvReader:
         pictures = [stream for stream in self._container.streams.video if not _is_cover(stream)]
         if not pictures or pictures[0].codec_context is None:
             raise not_opened(path)
-        self._stream = pictures[0]
+        self._stream: Any = pictures[0]  # what PyAV types as absent is there in a stream that can be read
         self._stream.thread_type, self._stream.codec_context.thread_count = "NONE", 1
         try:
-            packets = [
+            packets: list[Any] = [
                 packet for packet in self._container.demux(self._stream) if packet.size and not packet.is_discard
             ]
         except av.FFmpegError as error:
