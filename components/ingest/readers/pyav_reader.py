@@ -29,11 +29,12 @@ class PyAvReader:
         self._stream: Any = pictures[0]  # what PyAV types as absent is there in a stream that can be read
         self._stream.thread_type, self._stream.codec_context.thread_count = "NONE", 1
         try:
-            packets: list[Any] = [
-                packet for packet in self._container.demux(self._stream) if packet.size and not packet.is_discard
-            ]
+            found: list[Any] = [packet for packet in self._container.demux(self._stream) if packet.size]
         except av.FFmpegError as error:
             raise broken_off() from error
+        if len(found) < self._stream.frames:  # the index names more: what was cut off is not there, and no error
+            raise broken_off()
+        packets = [packet for packet in found if not packet.is_discard]
         self._timed = all(packet.pts is not None for packet in packets)
         packets.sort(key=lambda packet: packet.pts if self._timed else 0)
         self._pts = [packet.pts if self._timed else place for place, packet in enumerate(packets)]
