@@ -30,7 +30,7 @@ def settings_of(annotations: Path, **changes: object) -> IngestSettings:
 
 
 def measured(settings: IngestSettings, store: Path) -> dict[str, Any]:
-    """The results of an ingest, with `seconds`, `peak_mb` (its process) and `peak_workers_mb` (its decode workers together)."""
+    """An ingest's results, and `cpu_seconds` and `peak_mb` of its process and `peak_workers_mb` of its decode workers."""
     command = [sys.executable, "-m", "tests.benchmarks.ingest_runs", settings.model_dump_json(), str(store)]
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -70,7 +70,8 @@ def main() -> None:
 
     outputs = ingest(IngestSettings.model_validate_json(sys.argv[1]), StepContext(store=sys.argv[2]))
     dataset = outputs.artifacts["dataset"]
-    print(json.dumps({**outputs.results, "seconds": outputs.seconds, "dataset": dataset.digest}))
+    figures = {"seconds": outputs.seconds, "cpu_seconds": time.process_time(), "dataset": dataset.digest}
+    print(json.dumps({**outputs.results, **figures}))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def measure(folder: Path, rows: int, videos: int) -> dict[str, Any]:
         "samples": found["samples"],
         "files_decoded": found["files_decoded"],
         "seconds": round(found["seconds"], 1),
+        "cpu_seconds": round(found["cpu_seconds"], 1),
         "decode_seconds": round(found["decode_seconds"], 1),
         "rows_a_second_after_decoding": round(rows / rest),
         "peak_mb": round(found["peak_mb"]),

@@ -62,8 +62,8 @@ def answer_letter(answer: str, options: Sequence[str]) -> str:
 
     Raises ValueError if it may mean several.
     """
-    letters = [option_letter(index) for index in range(len(options))]
-    named = {letter for letter, option in zip(letters, options, strict=True) if _same(option, answer)}
+    letters, wanted = [option_letter(index) for index in range(len(options))], _plain(answer)
+    named = {letter for letter, option in zip(letters, options, strict=True) if _plain(option) == wanted}
     if (match := _LETTER.fullmatch(answer)) and match[1].upper() in letters:
         named.add(match[1].upper())
     if len(named) > 1:
@@ -79,5 +79,5 @@ def order_of(count: int, seed: int, name: str) -> list[int]:
     return sorted(range(count), key=lambda index: sha256_bytes(f"{seed}\0{name}\0{index}".encode()))
 
 
-def _same(one: str, other: str) -> bool:
-    return " ".join(one.split()).casefold() == " ".join(other.split()).casefold()
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()

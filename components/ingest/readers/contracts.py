@@ -38,7 +38,7 @@ def not_opened(path: str) -> Unusable:
             decoders = [stream.codec_context for stream in container.streams.video]
     except (av.FFmpegError, ValueError):
         kinds, decoders = set(), []
-    if kinds and "video" not in kinds:
+    if kinds and kinds <= {"audio", "subtitle"}:  # a header that is cut off has streams of no known type
         return no_video_stream()
     if not _is_video_header(head):
         return not_a_video()

@@ -18,7 +18,7 @@ class PyAvReader:
     def __init__(self, path: str, frame_size: int) -> None:
         self._size = frame_size
         try:
-            self._container: Any = av.open(path)
+            self._container = av.open(path)
         except av.FFmpegError as error:
             raise not_opened(path) from error
         if self._container.format.name.endswith(("_pipe", "image2")):  # FFmpeg plays pictures too
@@ -26,14 +26,15 @@ class PyAvReader:
         pictures = [stream for stream in self._container.streams.video if not _is_cover(stream)]
         if not pictures or pictures[0].codec_context is None:
             raise not_opened(path)
-        self._stream = pictures[0]
+        self._stream: Any = pictures[0]  # what PyAV types as absent is there in a stream that can be read
         self._stream.thread_type, self._stream.codec_context.thread_count = "NONE", 1
         try:
-            packets = [
-                packet for packet in self._container.demux(self._stream) if packet.size and not packet.is_discard
-            ]
+            found: list[Any] = [packet for packet in self._container.demux(self._stream) if packet.size]
         except av.FFmpegError as error:
             raise broken_off() from error
+        if len(found) < self._stream.frames:  # the index names more: what was cut off is not there, and no error
+            raise broken_off()
+        packets = [packet for packet in found if not packet.is_discard]
         self._timed = all(packet.pts is not None for packet in packets)
         packets.sort(key=lambda packet: packet.pts if self._timed else 0)
         self._pts = [packet.pts if self._timed else place for place, packet in enumerate(packets)]
