@@ -21,7 +21,7 @@ from tests.services.radosgw import Bucket
 
 def validate(store: str, **inputs: str) -> StepContext:
     settings = build_settings({"pipeline": {"rounds": 1}})
-    defaults = {name: item.default for name, item in signature(settings).parameters.items()}
+    defaults = {name: item.default for name, item in signature(settings, {}).parameters.items()}
     return StepContext.model_validate_json(
         run(settings.model_dump_json(), "run-1", {**defaults, STORE: store, **inputs})[1]
     )
