@@ -24,6 +24,7 @@ STEPS = (
     "evaluation",
     "promotion",
     "report",
+    "closing",
 )
 _NAME = r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?"
 _KEY = r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-\w.]*[A-Za-z0-9])?"
@@ -119,7 +120,15 @@ class ClusterSettings(_Lists):
     )
     hub_secret: str = setting(
         "deepvideo-hub",
-        "Secret with HF_TOKEN, for gated base models; ingest alone gets it; may be missing.",
+        "Secret with HF_TOKEN, for gated base models; validation and ingest alone get it; may be missing.",
+        compiled=True,
+        pattern=f"^{_NAME}$",
+        min_length=1,
+    )
+    notification_secret: str = setting(
+        "deepvideo-notification",
+        "Secret with DEEPVIDEO_WEBHOOK_URL, DEEPVIDEO_SMTP_USERNAME, DEEPVIDEO_SMTP_PASSWORD; the run's last task alone"
+        " gets it; may be missing.",
         compiled=True,
         pattern=f"^{_NAME}$",
         min_length=1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -11,6 +12,8 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+
+from components.shared.tracking.client import open_client
 
 _STARTS_WITHIN = 180.0  # seconds, on a busy machine
 
@@ -31,16 +34,20 @@ class MlflowServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        open_client(f"sqlite:///{self.folder}/server.db")  # made in memory: its many commits wait for a disk otherwise
         backend = ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
         artifacts = ["--artifacts-destination", str(self.folder / "artifacts")]
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(self.port)]
         with open(self.folder / "server.log", "ab") as log:
             self._process = subprocess.Popen(
-                [*command, *backend, *artifacts], stdout=log, stderr=log, cwd=self.folder, start_new_session=True
-            )
+                [*command, *backend, *artifacts],
+                stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # three processes less
+            )  # fmt: skip
         deadline = time.monotonic() + _STARTS_WITHIN
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
                 raise RuntimeError(f"mlflow server does not start: see {self.folder}/server.log")
             time.sleep(0.2)
 
@@ -60,7 +67,8 @@ class MlflowServer:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process:
-            os.killpg(self._process.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
 
     def _answers(self) -> bool:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

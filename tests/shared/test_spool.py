@@ -137,6 +137,17 @@ def test_a_server_that_hangs_holds_a_step_for_a_limited_time(server: MlflowServe
     check_all_is_there_once(context, 2)
 
 
+def test_a_run_that_a_lost_request_made_is_not_kept(context: StepContext) -> None:
+    client = open_client(context.tracking_uri)
+    in_round = context.model_copy(update={"round": 1})
+    track_step(in_round, "training", outputs_of(1))
+    (made,) = nested_runs(client, context)
+    client.create_run(made.info.experiment_id, made.info.start_time - 1, dict(made.data.tags))
+    track_step(in_round, "training", outputs_of(1))
+    finish_parent(context)
+    check_all_is_there_once(context, 1)
+
+
 def send_after_leaving(context: StepContext, seconds: float) -> list[str]:
     """Tell a second round with another patience than a step's own."""
     with pytest.MonkeyPatch.context() as patch:

@@ -45,6 +45,20 @@ def find_run(
     return _find_or_create(client, experiment, name, identity, {RUN_TAG: context.run_name}, began), True
 
 
+def end_nested(client: MlflowClient, parent: str, status: str, ended: int) -> None:
+    """End, with their parent, the runs that a killed step left open, and delete those that only a lost request made."""
+    experiment = client.get_run(parent).info.experiment_id
+    known: set[tuple[str, str]] = set()
+    nested = client.search_runs([experiment], f"tags.`{_PARENT}` = '{parent}'", order_by=["attributes.start_time ASC"])
+    for run in sorted(nested, key=lambda run: not run.data.metrics):
+        place = (run.data.tags.get(STEP_TAG, ""), run.data.tags.get(ROUND_TAG, ""))
+        if place in known and not run.data.metrics:
+            client.delete_run(run.info.run_id)
+        elif run.info.status == "RUNNING":
+            client.set_terminated(run.info.run_id, status, ended)
+        known.add(place)
+
+
 def find_parent(client: MlflowClient, context: StepContext, began: int = 0) -> str:
     """The id of the pipeline run's own run: the context's, Kubeflow's, or the one that has its name, made if need be.
 
@@ -87,10 +101,14 @@ def _find_or_create(
     more: Mapping[str, str],
     began: int,
 ) -> str:
-    """The id of the oldest run with the tags of `identity`, else of a new one that has them and `more`."""
+    """The id of the oldest run with the tags of `identity`, else of a new one that has them and `more`.
+
+    A request to make a run that was given up may still be carried out: of several runs those without figures do not count.
+    """
     condition = " and ".join(f"tags.`{tag}` = {quoted(value)}" for tag, value in identity.items())
-    found = client.search_runs([experiment], condition, max_results=1, order_by=["attributes.start_time ASC"])
+    found = client.search_runs([experiment], condition, max_results=100, order_by=["attributes.start_time ASC"])
     if found:
+        found = [run for run in found if run.data.metrics] or found
         _set_tags(client, found[0], more)
         return found[0].info.run_id
     tags = {_NAME: name, **identity, **more}

@@ -11,7 +11,7 @@ from components.shared.schemas import ArtifactRef
 from components.shared.store import MANIFEST
 from components.shared.tracking.entries import PIPELINE, Entry, Packet, Value
 from components.shared.tracking.names import BATCH_METRICS, BATCH_PARAMS
-from components.shared.tracking.runs import find_run
+from components.shared.tracking.runs import end_nested, find_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,19 +41,11 @@ def _send(client: MlflowClient, context: StepContext, entry: Entry) -> list[str]
             client.update_run(run_id, status="RUNNING")
     elif ours and entry.status:
         if entry.step == PIPELINE:
-            _end_nested(client, run_id, entry)
+            end_nested(client, run_id, entry.status, entry.ended)
         client.set_terminated(run_id, entry.status, entry.ended or None)
     if differing:
         return [f"a run keeps its first settings in MLflow; this try's differ in {differing}"]
     return []
-
-
-def _end_nested(client: MlflowClient, parent: str, entry: Entry) -> None:
-    """End what a killed step left open."""
-    experiment = client.get_run(parent).info.experiment_id
-    condition = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
-    for run in client.search_runs([experiment], condition):
-        client.set_terminated(run.info.run_id, entry.status, entry.ended or None)
 
 
 def _log_params(client: MlflowClient, run_id: str, params: dict[str, str]) -> list[str]:

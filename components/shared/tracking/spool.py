@@ -21,6 +21,7 @@ from components.shared.tracking.sending import send_packet
 
 _LONGEST = 60.0  # seconds that a step waits for MLflow
 _PAUSE = 5.0  # seconds
+_one_at_a_time = threading.Lock()  # a try that was abandoned may go on, and must not meet the next one
 
 
 class TrackingWarning(UserWarning):
