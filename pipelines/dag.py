@@ -22,6 +22,7 @@ from pipelines.rounds import Round, round_pipeline
 from pipelines.settings import RunSettings
 from pipelines.sharing import share_equal_parts
 from pipelines.validation.component import validate_inputs
+from pipelines.validation.room import PodPlan
 
 NAME = "deepvideo-r1"
 
@@ -66,9 +67,14 @@ def build_pipeline(settings: RunSettings, cluster: bool = True, **defaults: str)
 
 
 def _tasks(settings: RunSettings, place: Place, a_round: Any, inputs: dict[str, Any], pods: dict[str, Any]) -> Report:
-    """All tasks of a run. `inputs` and `pods` are the pipeline's channels by name."""
+    """All tasks of a run. `inputs` and `pods` are the pipeline's channels by name; without `pods` it is a local run."""
+    about_pods = {name: channel for name, channel in pods.items() if name in validate_inputs.component_spec.inputs}
+    if pods:
+        about_pods["pods"] = PodPlan.of(settings).model_dump_json()
     checked = place(
-        validate_inputs(base_settings=settings.model_dump_json(), run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, **inputs),
+        validate_inputs(
+            base_settings=settings.model_dump_json(), run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, **inputs, **about_pods
+        ),
         "validation",
         "Check inputs",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -42,6 +43,7 @@ class MlflowServer:
             self._process = subprocess.Popen(
                 [*command, *backend, *artifacts],
                 stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
+                preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL),  # PR_SET_PDEATHSIG: it dies with a killed test
                 env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # three processes less
             )  # fmt: skip
         deadline = time.monotonic() + _STARTS_WITHIN
