@@ -106,9 +106,8 @@ def _find_or_create(
     A request to make a run that was given up may still be carried out: of several runs those without figures do not count.
     """
     condition = " and ".join(f"tags.`{tag}` = {quoted(value)}" for tag, value in identity.items())
-    found = client.search_runs([experiment], condition, max_results=100, order_by=["attributes.start_time ASC"])
-    if found:
-        found = [run for run in found if run.data.metrics] or found
+    runs = client.search_runs([experiment], condition, max_results=100, order_by=["attributes.start_time ASC"])
+    if found := [run for run in runs if run.data.metrics] or list(runs):
         _set_tags(client, found[0], more)
         return found[0].info.run_id
     tags = {_NAME: name, **identity, **more}
