@@ -68,7 +68,8 @@ def build_pipeline(settings: RunSettings, cluster: bool = True, **defaults: str)
 
 def _tasks(settings: RunSettings, place: Place, a_round: Any, inputs: dict[str, Any], pods: dict[str, Any]) -> Report:
     """All tasks of a run. `inputs` and `pods` are the pipeline's channels by name; without `pods` it is a local run."""
-    about_pods = {name: channel for name, channel in pods.items() if name in validate_inputs.component_spec.inputs}
+    known = {name.removeprefix("cluster_"): channel for name, channel in pods.items()}
+    about_pods = {name: channel for name, channel in known.items() if name in validate_inputs.component_spec.inputs}
     if pods:
         about_pods["pods"] = PodPlan.of(settings).model_dump_json()
     checked = place(

@@ -29,15 +29,16 @@ def validate_inputs(
     run_tracking_uri: str,
     settings_overrides: str,
     pods: str = "",
-    cluster_gpu_type: str = "",
-    cluster_gpu_tolerations: list = [],  # noqa: B006  # KFP takes no other default
-    cluster_generation_node_selector: dict = {},  # noqa: B006
-    cluster_training_node_selector: dict = {},  # noqa: B006
+    gpu_type: str = "",
+    gpu_tolerations: list = [],  # noqa: B006  # KFP takes no other default
+    generation_node_selector: dict = {},  # noqa: B006
+    training_node_selector: dict = {},  # noqa: B006
 ) -> NamedTuple("Checked", settings=str, context=str, champion=str):
     """Check every input before anything starts, open the run in MLflow, and look up the current champion.
 
     Args:
         pods: The compiled settings of the pods; empty in a local run, which has none.
+        gpu_type: What the run sets of the pods, as the further ones; empty: nothing.
     """
     inputs = dict(locals())
 

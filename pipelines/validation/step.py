@@ -37,7 +37,8 @@ def run(base_settings: str, run_id: str, inputs: dict[str, Any], pods: str = "")
     """
     die_with_parent()
     step_started(STEP)
-    run_inputs = {name: inputs.pop(name) for name in POD_INPUTS if name in inputs}
+    pod_names = {name.removeprefix("cluster_"): name for name in POD_INPUTS}
+    run_inputs = {pod_names[name]: inputs.pop(name) for name in list(inputs) if name in pod_names}
     settings, context = check(base_settings, run_id, inputs)
     context = context.in_this_task()
     soon = settings.store.model_copy(update={"patience": min(settings.store.patience, _STORE_PATIENCE)})

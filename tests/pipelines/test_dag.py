@@ -11,6 +11,7 @@ from pipelines.dag import compile_pipeline
 from pipelines.inputs import INPUTS, OVERRIDES, RUN_NAME, STORE, TRACKING
 from pipelines.pods.inputs import POD_INPUTS, pod_inputs
 from pipelines.settings import RunSettings, SettingsError, build_settings, fields, load_preset
+from pipelines.validation.room import PodPlan
 from pipelines.validation.step import check
 
 MEBIBYTE = 1 << 20
@@ -47,6 +48,15 @@ def test_whatever_happens_the_run_is_closed_by_a_task_that_needs_nothing_of_the_
     assert closing["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
     assert closing["inputs"]["parameters"]["status"] == {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
     assert "artifacts" not in closing["inputs"]
+
+
+def test_the_first_task_knows_the_pods_as_they_are_compiled_in_and_as_the_run_sets_them(tmp_path: Path) -> None:
+    settings = build_settings(load_preset("paper-3b"))
+    spec, _ = compiled(tmp_path, settings)
+    given = tasks(spec)["validate-inputs"]["inputs"]["parameters"]
+    assert PodPlan.model_validate_json(given["pods"]["runtimeValue"]["constant"]) == PodPlan.of(settings)
+    for name in ("gpu_type", "gpu_tolerations", "generation_node_selector", "training_node_selector"):
+        assert given[name] == {"componentInputParameter": f"pipelinechannel--cluster_{name}"}
 
 
 def test_a_local_run_has_no_exit_handler_and_puts_out_its_report(tmp_path: Path) -> None:
