@@ -78,15 +78,14 @@ def send_patiently(context: StepContext, seconds: float) -> list[str]:
 
 def _send_all(context: StepContext, names: Sequence[str], told: list[str], failed: list[str]) -> None:
     store = context.open_store()
-    for name in names:
-        try:
-            told += _send_one(context, store, name)
-        except Exception as error:
-            failed.append(brief(error))
-            if may_pass(
-                error
-            ):  # the next would fare no better; what MLflow refuses is kept, and does not hold up the rest
-                return
+    with _one_at_a_time:
+        for name in names:
+            try:
+                told += _send_one(context, store, name)
+            except Exception as error:
+                failed.append(brief(error))
+                if may_pass(error):  # the next would fare no better; what is refused is kept and holds nothing up
+                    return
 
 
 def _send_one(context: StepContext, store: Store, name: str) -> list[str]:
