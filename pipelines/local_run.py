@@ -17,7 +17,7 @@ from components.shared.progress import VARIABLE
 from components.shared.runs import end_run
 from components.shared.schemas import ArtifactRef
 from components.shared.store import open_store
-from components.shared.tracking import finish_parent
+from components.shared.tracking import finish_parent, send
 from pipelines.failures import failure
 from pipelines.live import LiveProgress
 from pipelines.run_folder import RunFolder
@@ -89,21 +89,24 @@ def run_locally(folder: RunFolder, settings: RunSettings, console: Console) -> N
     finally:
         done.set()
         watcher.join()
+    send(_context(folder, settings, started.name))  # the report closed the run; nothing happens if nothing waits
     bring_out(folder)
 
 
 def _close(folder: RunFolder, settings: RunSettings, name: str, status: str) -> None:
     """Let the store and MLflow show that the run is not at work any more; it is opened again when it continues."""
     end_run(open_store(str(folder.store)), name, status)
-    if not (folder.root.parent / "mlflow.db").is_file():
-        return
-    context = StepContext(
+    if (folder.root.parent / "mlflow.db").is_file():
+        finish_parent(_context(folder, settings, name), status)
+
+
+def _context(folder: RunFolder, settings: RunSettings, name: str) -> StepContext:
+    return StepContext(
         store=str(folder.store),
         run_name=name,
         tracking_uri=folder.tracking_uri,
         experiment=settings.pipeline.experiment,
     )
-    finish_parent(context, status)
 
 
 def bring_out(folder: RunFolder) -> None:

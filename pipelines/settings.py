@@ -31,6 +31,7 @@ from components.shared.settings import StepSettings, setting
 from components.shared.store import StoreSettings
 from components.training.settings import TrainingSettings
 from components.training.warmup_settings import WarmupSettings
+from pipelines.closing.settings import NotificationSettings
 from pipelines.pods.settings import ClusterSettings, PodSettings
 
 
@@ -72,6 +73,7 @@ class RunSettings(StepSettings):
     light_pods: PodSettings = Field(PodSettings(), exclude=True)
     generation_pods: PodSettings = Field(PodSettings(), exclude=True)
     training_pods: PodSettings = Field(PodSettings(), exclude=True)
+    notification: NotificationSettings = Field(NotificationSettings(), exclude=True)
 
     @model_validator(mode="after")
     def _trains_at_all(self) -> RunSettings:

@@ -104,13 +104,13 @@ def _write(
     """Register the candidate and, if it passed, move the alias. Returns its version and the one that the alias has."""
     from components.promotion.registry import move_alias, register
     from components.shared.tracking.client import open_client, with_retries
-    from components.shared.tracking.runs import parent_run
+    from components.shared.tracking.runs import find_parent
 
     name, alias = settings.registered_model, settings.alias
-    run_id = parent_run(context).run_id
 
     def write() -> tuple[str, str]:
         client = open_client(context.tracking_uri)
+        run_id = find_parent(client, context)
         version = register(client, name, candidate, context.run_name, lineage, run_id)
         return version, move_alias(client, name, alias, expected, version) if passed else ""
 

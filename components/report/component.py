@@ -38,7 +38,7 @@ def write_report(
     from components.report.step import write_report
     from components.shared.face import StepFace, read_reports
     from components.shared.runs import end_run
-    from components.shared.tracking import finish_parent, log_files, parent_run
+    from components.shared.tracking import finish_parent
 
     face = StepFace("report", context, settings)
     outputs, folder = write_report(
@@ -54,6 +54,5 @@ def write_report(
     shutil.copyfile(folder / "report.html", page.path)
     shutil.copyfile(folder / "report.md", summary.path)
     face.finish(outputs, {"report": report}, metrics=metrics, earlier=reports)
-    log_files(parent_run(face.context), folder, "report")
     finish_parent(face.context)
     end_run(face.context.open_store(), face.context.run_name, "FINISHED")

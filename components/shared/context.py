@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 
 import numpy as np
 
@@ -22,7 +23,18 @@ class StepContext(Record):
     run_name: str = "run"
     tracking_uri: str = ""  # MLflow's; empty: nothing is tracked
     experiment: str = "deepvideo"
-    parent_run_id: str = ""
+    parent_run_id: str = ""  # MLflow's id of the pipeline run's own run
+    task_run_id: str = ""  # MLflow's id of the run that Kubeflow hands down to this task
+
+    def in_this_task(self) -> StepContext:
+        """With the MLflow run that Kubeflow hands down to this task, if it does (MLFLOW_RUN_ID).
+
+        To be called before anything uses MLflow's fluent API, which deletes the variable; what a step starts on other
+        processes or machines is told by the context.
+        """
+        handed = os.environ.get("MLFLOW_RUN_ID", "")
+        uri = os.environ.get("MLFLOW_TRACKING_URI", "") if handed else ""
+        return self.model_copy(update={"task_run_id": handed, "tracking_uri": self.tracking_uri or uri})
 
     def open_store(self) -> Store:
         """The artifact store of this run."""

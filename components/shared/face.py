@@ -24,6 +24,8 @@ from components.shared.settings import StepSettings
 
 AnySettings = TypeVar("AnySettings", bound=StepSettings)
 
+_SAMPLED = ("warmup", "training")  # steps during which the machine is watched
+
 
 def step_component(role: str) -> Any:
     """The decorator of every component: our image of that role, kfp baked in, nothing installed when a pod starts."""
@@ -50,13 +52,17 @@ class StepFace:
         from components.shared.processes import die_with_parent
         from components.shared.progress import step_started
         from components.shared.runs import SignsOfLife
+        from components.shared.tracking.system import SystemMetrics
 
         die_with_parent()
         self.step = step
-        self.context = StepContext.model_validate_json(context).model_copy(update={"round": round_index})
+        given = StepContext.model_validate_json(context).model_copy(update={"round": round_index})
+        self.context = given.in_this_task()
         self._settings: dict[str, Any] = json.loads(settings)
         self._started = time.monotonic()
-        self._alive = SignsOfLife(self.context.open_store(), self.context.run_name)
+        self._inputs: list[ArtifactRef] = []
+        self._alive = SignsOfLife(self.context.open_store(), self.context.run_name, self.label)
+        self._system = SystemMetrics(self.context, step) if step in _SAMPLED else None
         step_started(self.label)
 
     @property
@@ -64,10 +70,11 @@ class StepFace:
         """The step's name, with its round inside rounds."""
         return f"{self.step}, round {self.context.round}" if self.context.round else self.step
 
-    @staticmethod
-    def ref(artifact: dsl.Artifact) -> ArtifactRef:
-        """The reference that a KFP artifact's file holds."""
-        return ArtifactRef.model_validate_json(Path(artifact.path).read_text())
+    def ref(self, artifact: dsl.Artifact) -> ArtifactRef:
+        """The reference that the file of an input holds."""
+        found = ArtifactRef.model_validate_json(Path(artifact.path).read_text())
+        self._inputs.append(found)
+        return found
 
     def settings(self, section: str, model: type[AnySettings]) -> AnySettings:
         """A section of the run's settings, checked."""
@@ -104,12 +111,14 @@ class StepFace:
         refs = {name: ref for outputs in parts.values() for name, ref in outputs.artifacts.items()}
         for name, artifact in artifacts.items():
             write_ref(artifact, refs[name])
+        if self._system:
+            self._system.stop()
         written = read_reports(earlier) if earlier is not None else []
         after_round = max((report.round for report in written), default=0)
         for step, outputs in parts.items():
             for name, value in scalars(outputs.results).items():
                 metrics.log_metric(name, value)
-            warnings = track_step(self.context, step, outputs, after_round)
+            warnings = track_step(self.context, step, outputs, after_round, self._inputs)
             report = step_report(step, self.context.round, outputs)
             written.append(report.model_copy(update={"results": {**report.results, "tracking_warnings": warnings}}))
         if reports is not None:

@@ -8,6 +8,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 from components.shared.images import ROLES, image
+from pipelines.closing.notice import SECRET_KEYS
 from pipelines.pods.inputs import POD_INPUTS
 from pipelines.pods.settings import PodSettings, overrides_of, pairs, toleration
 from pipelines.settings import RunSettings, SettingsError
@@ -101,8 +102,10 @@ class Placement:
         kubernetes.use_secret_as_env(task, store, _same(_STORE_KEYS), optional=True)
         kubernetes.use_config_map_as_env(task, cluster.store_config, _same(_STORE_CONFIG), optional=True)
         kubernetes.use_secret_as_env(task, cluster.tracking_secret, _same(_TRACKING_KEYS), optional=True)
-        if step == "ingest":
+        if step in ("validation", "ingest"):
             kubernetes.use_secret_as_env(task, cluster.hub_secret, _same(_HUB_KEYS), optional=True)
+        if step == "closing":
+            kubernetes.use_secret_as_env(task, cluster.notification_secret, _same(SECRET_KEYS), optional=True)
 
 
 def _same(names: tuple[str, ...]) -> dict[str, str]:

@@ -24,6 +24,7 @@ STEPS = (
     "evaluation",
     "promotion",
     "report",
+    "closing",
 )
 _NAME = r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?"
 _KEY = r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-\w.]*[A-Za-z0-9])?"
@@ -95,6 +96,23 @@ class ClusterSettings(_Lists):
     gpu_tolerations: tuple[str, ...] = setting(
         ("nvidia.com/gpu:NoSchedule",), "Taints of GPU nodes, which pods with GPUs tolerate.", compiled=True
     )
+    gpus_per_node: int = setting(
+        0,
+        "GPUs of a pool's largest node, against which the first task checks gpu_count; 0: it asks the Kubernetes API.",
+        unit="GPUs",
+        compiled=True,
+        ge=0,
+    )
+    gpu_memory: int = setting(
+        0,
+        "Memory of one GPU, against which the first task checks its estimates; 0: it asks the Kubernetes API.",
+        unit="GiB",
+        compiled=True,
+        ge=0,
+    )
+    gpu_tflops: int = setting(
+        312, "A GPU's dense bfloat16 peak, for the estimate of hours (A100: 312).", unit="TFLOP/s", compiled=True, ge=1
+    )
     store_secret: str = setting(
         "deepvideo-store",
         "Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the artifact store; not needed with a cloud's own"
@@ -119,7 +137,15 @@ class ClusterSettings(_Lists):
     )
     hub_secret: str = setting(
         "deepvideo-hub",
-        "Secret with HF_TOKEN, for gated base models; ingest alone gets it; may be missing.",
+        "Secret with HF_TOKEN, for gated base models; validation and ingest alone get it; may be missing.",
+        compiled=True,
+        pattern=f"^{_NAME}$",
+        min_length=1,
+    )
+    notification_secret: str = setting(
+        "deepvideo-notification",
+        "Secret with DEEPVIDEO_WEBHOOK_URL, DEEPVIDEO_SMTP_USERNAME, DEEPVIDEO_SMTP_PASSWORD; the run's last task alone"
+        " gets it; may be missing.",
         compiled=True,
         pattern=f"^{_NAME}$",
         min_length=1,

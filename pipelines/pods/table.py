@@ -70,7 +70,10 @@ def _tasks(
         known = {key: _resolve(item, scope) for key, item in given.items()}
         component = spec["components"][task["componentRef"]["name"]]
         if "dag" in component:
-            yield from _tasks(spec, component["dag"]["tasks"], known, f"{name}: ")
+            group = "" if task["componentRef"]["name"].startswith("comp-exit-handler") else f"{name}: "
+            yield from _tasks(
+                spec, component["dag"]["tasks"], {**scope, **known} if not group else known, above + group
+            )
         else:
             # what kfp-kubernetes refers to are names of the enclosing pipeline's inputs
             yield name, task, component["executorLabel"], {**scope, **known}

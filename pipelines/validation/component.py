@@ -28,10 +28,20 @@ def validate_inputs(
     run_store: str,
     run_tracking_uri: str,
     settings_overrides: str,
+    pods: str = "",
+    gpu_type: str = "",
+    gpu_tolerations: list = [],  # noqa: B006  # KFP takes no other default
+    generation_node_selector: dict = {},  # noqa: B006
+    training_node_selector: dict = {},  # noqa: B006
 ) -> NamedTuple("Checked", settings=str, context=str, champion=str):
-    """Check every input before anything starts, open the run in MLflow, and look up the current champion."""
+    """Check every input before anything starts, open the run in MLflow, and look up the current champion.
+
+    Args:
+        pods: The compiled settings of the pods; empty in a local run, which has none.
+        gpu_type: What the run sets of the pods, as the further ones; empty: nothing.
+    """
     inputs = dict(locals())
 
     from pipelines.validation.step import run
 
-    return run(inputs.pop("base_settings"), inputs.pop("run_id"), inputs)
+    return run(inputs.pop("base_settings"), inputs.pop("run_id"), inputs, inputs.pop("pods"))

@@ -7,34 +7,67 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from components.ingest.errors import IngestError
+from components.ingest.settings import IngestSettings
+from components.ingest.sources import open_source, split_uri
 from components.shared.context import StepContext
 from components.shared.processes import die_with_parent
 from components.shared.progress import step_finished, step_started
 from components.shared.runs import begin_run
+from components.shared.store import open_store
 from components.shared.tracking import start_parent
 from components.training.objectives import OBJECTIVES
 from pipelines.inputs import OVERRIDES, RUN_NAME, STORE, TRACKING, as_overrides
 from pipelines.overrides import parse_overrides
+from pipelines.pods.inputs import POD_INPUTS
 from pipelines.settings import RunSettings, SettingsError, build_settings
+from pipelines.validation.model_size import read_model_size
 from pipelines.validation.registry_model import registry_model, remember_champion, with_found_model
+from pipelines.validation.room import PodPlan, check_room
 
 STEP = "validation"
+KFP_RUN_TAG = "kfp.pipeline_run_id"  # the tag of KFP's own MLflow integration
+_STORE_PATIENCE = 20  # seconds
 
 
-def run(base_settings: str, run_id: str, inputs: dict[str, Any]) -> tuple[str, str, str]:
-    """The step as KFP calls it: (settings, context, champion), each as the text that later tasks are given."""
+def run(base_settings: str, run_id: str, inputs: dict[str, Any], pods: str = "") -> tuple[str, str, str]:
+    """The step as KFP calls it: (settings, context, champion), each as the text that later tasks are given.
+
+    `pods` is a PodPlan as JSON, empty for a local run. What cannot work is refused within a minute.
+    """
     die_with_parent()
     step_started(STEP)
+    pod_names = {name.removeprefix("cluster_"): name for name in POD_INPUTS}
+    run_inputs = {pod_names[name]: inputs.pop(name) for name in list(inputs) if name in pod_names}
     settings, context = check(base_settings, run_id, inputs)
+    context = context.in_this_task()
+    soon = settings.store.model_copy(update={"patience": min(settings.store.patience, _STORE_PATIENCE)})
+    open_store(context.store, soon).check()
     store = context.open_store()
-    store.check()
     begin_run(store, context.run_name)
     champion = remember_champion(settings, context)
     settings = with_found_model(settings, context)
-    parent = start_parent(context, settings.model_dump(mode="json"))
-    context = context.model_copy(update={"parent_run_id": parent})
+    model = read_model_size(settings.ingest)
+    check_inputs(settings.ingest)
+    if pods:
+        lines = check_room(PodPlan.model_validate_json(pods), model, settings, run_inputs)
+        print("\n".join(["Expected of the rounds, at most:", *lines]))
+    parent = start_parent(context, settings.model_dump(mode="json"), {KFP_RUN_TAG: run_id})
+    context = context.model_copy(update={"parent_run_id": parent})  # every later task has a run of its own
     step_finished(STEP, 0.0)
-    return json.dumps(settings.model_dump(mode="json"), sort_keys=True), context.model_dump_json(), champion
+    return (
+        json.dumps(settings.model_dump(mode="json"), sort_keys=True),
+        context.model_copy(update={"task_run_id": ""}).model_dump_json(),
+        champion,
+    )
+
+
+def check_inputs(settings: IngestSettings) -> None:
+    """Raises IngestError if the annotations, where they lie in S3, are not there."""
+    if settings.annotations.startswith("s3://"):
+        root, name = split_uri(settings.annotations)
+        if open_source(root).stamp(name) is None:
+            raise IngestError(f"ingest.annotations: there is no {settings.annotations}; correct the name, or upload it")
 
 
 def check(base_settings: str, run_id: str, inputs: dict[str, Any]) -> tuple[RunSettings, StepContext]:

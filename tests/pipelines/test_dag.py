@@ -11,6 +11,7 @@ from pipelines.dag import compile_pipeline
 from pipelines.inputs import INPUTS, OVERRIDES, RUN_NAME, STORE, TRACKING
 from pipelines.pods.inputs import POD_INPUTS, pod_inputs
 from pipelines.settings import RunSettings, SettingsError, build_settings, fields, load_preset
+from pipelines.validation.room import PodPlan
 from pipelines.validation.step import check
 
 MEBIBYTE = 1 << 20
@@ -22,7 +23,9 @@ def compiled(folder: Path, settings: RunSettings) -> tuple[dict, str]:
 
 
 def tasks(spec: dict) -> dict[str, dict]:
-    return spec["root"]["dag"]["tasks"]
+    """The tasks inside the exit handler's group."""
+    group = spec["root"]["dag"]["tasks"]["exit-handler-1"]
+    return spec["components"][group["componentRef"]["name"]]["dag"]["tasks"]
 
 
 @pytest.mark.parametrize("preset", ["kill", "laptop", "paper-3b", "paper-7b"])
@@ -35,6 +38,32 @@ def test_every_preset_compiles_with_its_rounds_in_a_row(tmp_path: Path, preset: 
         ["Check inputs", "Ingest", "Evaluation before", *rounds]
         + ["Evaluation after", "Evaluation of the champion", "Promotion", "Report"]
     )
+
+
+def test_whatever_happens_the_run_is_closed_by_a_task_that_needs_nothing_of_the_others(tmp_path: Path) -> None:
+    spec, _ = compiled(tmp_path, build_settings(load_preset("paper-3b")))
+    outer = spec["root"]["dag"]["tasks"]
+    assert {task["taskInfo"]["name"] for task in outer.values()} == {"Run", "Close the run"}
+    closing = outer["close-run"]
+    assert closing["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert closing["inputs"]["parameters"]["status"] == {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
+    assert "artifacts" not in closing["inputs"]
+
+
+def test_the_first_task_knows_the_pods_as_they_are_compiled_in_and_as_the_run_sets_them(tmp_path: Path) -> None:
+    settings = build_settings(load_preset("paper-3b"))
+    spec, _ = compiled(tmp_path, settings)
+    given = tasks(spec)["validate-inputs"]["inputs"]["parameters"]
+    assert PodPlan.model_validate_json(given["pods"]["runtimeValue"]["constant"]) == PodPlan.of(settings)
+    for name in ("gpu_type", "gpu_tolerations", "generation_node_selector", "training_node_selector"):
+        assert given[name] == {"componentInputParameter": f"pipelinechannel--cluster_{name}"}
+
+
+def test_a_local_run_has_no_exit_handler_and_puts_out_its_report(tmp_path: Path) -> None:
+    settings = build_settings(load_preset("laptop"))
+    spec = next(yaml.safe_load_all(compile_pipeline(settings, tmp_path / "p.yaml", cluster=False).read_text()))
+    assert not [name for name in spec["components"] if "exit-handler" in name or "close-run" in name]
+    assert "report" in spec["root"]["outputDefinitions"]["artifacts"]
 
 
 def test_each_round_takes_policy_state_and_buffer_from_the_one_before(tmp_path: Path) -> None:

@@ -55,10 +55,12 @@ def test_the_gpu_presets_steps_ask_for_what_they_use(tmp_path: Path, preset: str
         "Evaluation of the champion": generation,
         "Promotion": light,
         "Report": light,
+        "Close the run": light,
     }
     assert {pod.retries for pod in pods.values()} == {"2, 60s x2 up to 1800s"}
-    hub = [Given("deepvideo-hub")]
-    assert all(pod.secrets == [STORE_SECRET, MLFLOW] + (hub if task == "Ingest" else []) for task, pod in pods.items())
+    more = {"Ingest": "deepvideo-hub", "Check inputs": "deepvideo-hub", "Close the run": "deepvideo-notification"}
+    for task, pod in pods.items():
+        assert pod.secrets == [STORE_SECRET, MLFLOW] + ([Given(more[task])] if task in more else [])
     queues = {task: pod.labels.get("kueue.x-k8s.io/queue-name") for task, pod in pods.items()}
     assert {task for task, queue in queues.items() if queue} == {task for task, pod in pods.items() if pod.gpus}
     assert pods["Rounds 1 to 20: Training"].labels["app.kubernetes.io/component"] == "training"

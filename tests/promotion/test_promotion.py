@@ -18,7 +18,7 @@ from components.shared.context import StepContext
 from components.shared.ledger import Outputs
 from components.shared.schemas import ArtifactRef
 from components.shared.scores import ANSWERS, SCORES, Answer, Answered, answers_to_parquet
-from components.shared.tracking import RegistryError, parent_run, resolve_champion
+from components.shared.tracking import RegistryError, find_parent, resolve_champion
 from components.shared.tracking.client import open_client
 
 DATASET = ArtifactRef(kind="dataset", uri="file:///dataset", digest="d" * 64, size=1)
@@ -117,7 +117,7 @@ def test_a_better_candidate_becomes_champion_with_its_lineage(
     assert (champion.version, champion.policy) == ("1", CANDIDATE)
     version = client.get_model_version(settings.registered_model, "1")
     assert version.source == CANDIDATE.uri
-    assert version.run_id == parent_run(context).run_id
+    assert version.run_id == find_parent(client, context)
     assert version.tags["deepvideo.dataset"] == DATASET.digest
     assert version.tags["deepvideo.base"] == BASE.digest
     assert version.tags["deepvideo.candidate"] == CANDIDATE.digest
@@ -241,7 +241,7 @@ def test_a_registry_that_cannot_be_written_stops_the_step_unfinished(
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
     broken = context.model_copy(update={"tracking_uri": f"sqlite:///{tmp_path}/file/mlflow.db"})
-    with pytest.warns(UserWarning, match="not tracked"), pytest.raises(RegistryError, match="rerun"):
+    with pytest.raises(RegistryError, match="rerun"):
         run(scores, settings, broken, GOOD)
     with pytest.raises(RegistryError, match="cannot be read"):
         resolve_champion(broken.tracking_uri, settings.registered_model)

@@ -24,8 +24,8 @@ _ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # MLflow and alembic print to the terminal otherwise
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # its own 7 retries keep a step waiting for minutes when a server is gone
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # its own 7 retries keep a step waiting for minutes when a server is gone
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # seconds
 }
 _PASSING = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "INTERNAL_ERROR"}
 _MEMORY = Path("/dev/shm")
@@ -57,7 +57,7 @@ def sqlite_path(uri: str) -> Path | None:
 def with_retries(action: Callable[[], Result]) -> Result:
     """The action's result; on an error that may pass, up to three tries 1 and 2 seconds apart, then the error."""
     again = retry(
-        retry=retry_if_exception(_may_pass),
+        retry=retry_if_exception(may_pass),
         stop=stop_after_attempt(3),
         wait=wait_exponential(multiplier=1, max=4),
         reraise=True,
@@ -65,12 +65,19 @@ def with_retries(action: Callable[[], Result]) -> Result:
     return again(action)()
 
 
-def _may_pass(error: BaseException) -> bool:
+def may_pass(error: BaseException) -> bool:
+    """Whether an error may be gone in a moment: the server is away or busy, the database is locked."""
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, MlflowException):
         return error.error_code in _PASSING
     return isinstance(error, ConnectionError | TimeoutError)
+
+
+def brief(error: BaseException) -> str:
+    """An error in one line."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
 
 
 def _create_sqlite(path: Path) -> None:

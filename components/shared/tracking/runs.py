@@ -1,22 +1,18 @@
 """The runs in MLflow: the pipeline run's own, and a nested one for each step and round.
 
-Where Kubeflow hands down an MLflow run (MLFLOW_RUN_ID: the task's own, nested in the pipeline run's), these two are
-used, and their status is left to Kubeflow.
+They are found by their tags, or created. Where Kubeflow hands down an MLflow run (the task's own, nested in the pipeline
+run's), these two are used, get the same tags, and their status is left to Kubeflow.
 """
 
 from __future__ import annotations
 
-import os
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from components.shared.context import StepContext
 from components.shared.ledger import code_version
-from components.shared.tracking.client import open_client, quoted, sqlite_path, with_retries
+from components.shared.tracking.client import quoted, sqlite_path
+from components.shared.tracking.entries import PIPELINE, now
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,135 +23,67 @@ _PARENT = "mlflow.parentRunId"  # MLflow's own tag
 _NAME = "mlflow.runName"
 
 
-class TrackingWarning(UserWarning):
-    """Something could not be written to the tracking store."""
+def find_run(
+    client: MlflowClient, context: StepContext, step: str, round_index: int = 0, began: int = 0
+) -> tuple[str, bool]:
+    """(id, whether its status is ours to set) of a step's run in a round, or of the pipeline run's own (PIPELINE).
+
+    A new one begins at `began` (ms since 1970; 0: now).
+    """
+    parent = find_parent(client, context, began if step == PIPELINE else 0)
+    if step == PIPELINE:
+        return parent, not context.task_run_id
+    place = {STEP_TAG: step, ROUND_TAG: str(round_index)}
+    if context.task_run_id:
+        run = client.get_run(context.task_run_id)
+        if run.info.run_id != parent and {**place, **run.data.tags}.items() >= place.items():
+            _set_tags(client, run, place | {RUN_TAG: context.run_name})
+            return run.info.run_id, False
+    name = f"{step}, round {round_index}" if round_index else step
+    experiment = client.get_run(parent).info.experiment_id
+    identity = {_PARENT: parent, **place}
+    return _find_or_create(client, experiment, name, identity, {RUN_TAG: context.run_name}, began), True
 
 
-@dataclass
-class TrackedRun:
-    """A run in MLflow; without `client` nothing is tracked, or the store failed. `parent` is a nested run's."""
-
-    run_id: str = ""
-    client: MlflowClient | None = None
-    handed_down: bool = False  # Kubeflow's own run: its status is not ours to set
-    parent: TrackedRun | None = None
-    warnings: list[str] = field(default_factory=list)
-
-    def attempt(self, what: str, action: Callable[[MlflowClient], object]) -> None:
-        """Do `action`, again if need be. Once it failed for good the run takes nothing more, and says so."""
-        if self.client is None:
-            return
-        client = self.client
-        try:
-            with_retries(lambda: action(client))
-        except Exception as error:
-            self.client = None
-            self.note(f"{what} and all that would follow is lost: {_brief(error)}")
-
-    def open(self, what: str, find: Callable[[], tuple[MlflowClient, str, bool]]) -> None:
-        """Point this record at the run (client, id, handed down) that `find` gives; a failure is a warning."""
-        try:
-            self.client, self.run_id, self.handed_down = with_retries(find)
-        except Exception as error:
-            self.note(f"{what} is not tracked: {_brief(error)}")
-
-    def note(self, text: str) -> None:
-        """Add a warning."""
-        self.warnings.append(text)
-        warnings.warn(f"MLflow: {text}", TrackingWarning, stacklevel=3)
-
-    def terminate(self, status: str) -> None:
-        """End the run as FINISHED, FAILED or KILLED, unless it is Kubeflow's."""
-        if not self.handed_down:
-            self.attempt("the run's end", lambda client: client.set_terminated(self.run_id, status))
+def end_nested(client: MlflowClient, parent: str, status: str, ended: int) -> None:
+    """End, with their parent, the runs that a killed step left open, and delete those that only a lost request made."""
+    experiment = client.get_run(parent).info.experiment_id
+    known: set[tuple[str, str]] = set()
+    nested = client.search_runs([experiment], f"tags.`{_PARENT}` = '{parent}'", order_by=["attributes.start_time ASC"])
+    for run in sorted(nested, key=lambda run: not run.data.metrics):
+        place = (run.data.tags.get(STEP_TAG, ""), run.data.tags.get(ROUND_TAG, ""))
+        if place in known and not run.data.metrics:
+            client.delete_run(run.info.run_id)
+        elif run.info.status == "RUNNING":
+            client.set_terminated(run.info.run_id, status, ended)
+        known.add(place)
 
 
-def parent_run(context: StepContext) -> TrackedRun:
-    """The pipeline run's own run in MLflow, found by its name or created, and set to running.
+def find_parent(client: MlflowClient, context: StepContext, began: int = 0) -> str:
+    """The id of the pipeline run's own run: the context's, Kubeflow's, or the one that has its name, made if need be.
 
     A rerun of the same name adopts the run of the earlier try.
     """
-    run = TrackedRun()
-    uri = tracking_uri(context)
-    if not uri:
-        return run
-
-    def find() -> tuple[MlflowClient, str, bool]:
-        client = open_client(uri)
-        handed = _handed_down(client)
-        identity = {RUN_TAG: context.run_name, STEP_TAG: "pipeline"}
-        more = {CODE_TAG: code_version()}
-        if handed:
-            run_id = handed.data.tags.get(_PARENT, handed.info.run_id)
-            _set_tags(client, run_id, {RUN_TAG: context.run_name} | more)
-        elif context.parent_run_id:
-            run_id = context.parent_run_id
-        else:
-            experiment = _experiment_id(client, uri, context.experiment)
-            run_id = _find_or_create(client, experiment, context.run_name, identity, more)
-        if not handed:
-            _set_running(client, run_id)
-        return client, run_id, handed is not None
-
-    run.open(f"run {context.run_name!r}", find)
-    return run
+    if context.parent_run_id:
+        return context.parent_run_id
+    identity, more = {RUN_TAG: context.run_name, STEP_TAG: PIPELINE}, {CODE_TAG: code_version()}
+    if context.task_run_id:
+        run = client.get_run(context.task_run_id)
+        while above := run.data.tags.get(_PARENT):  # Kubeflow nests a task inside its round
+            run = client.get_run(above)
+        _set_tags(client, run, identity | more)
+        return run.info.run_id
+    return _find_or_create(client, _experiment_id(client, context), context.run_name, identity, more, began)
 
 
-def finish_parent(context: StepContext, status: str = "FINISHED") -> TrackedRun:
-    """End the pipeline run's own run as FINISHED, FAILED or KILLED."""
-    run = parent_run(context)
-    run.terminate(status)
-    return run
-
-
-@contextmanager
-def step_run(context: StepContext, step: str, *, began_seconds_ago: float = 0.0) -> Iterator[TrackedRun]:
-    """The nested run of a step in `context.round`, found by its tags or created; FAILED if the block raises."""
-    parent = parent_run(context)
-    run = TrackedRun(parent=parent, warnings=list(parent.warnings))
-    if parent.client is not None:
-        client = parent.client
-
-        def find() -> tuple[MlflowClient, str, bool]:
-            identity = {_PARENT: parent.run_id, STEP_TAG: step, ROUND_TAG: str(context.round)}
-            handed = _handed_down(client)
-            if handed and handed.info.run_id != parent.run_id and handed.data.tags.get(STEP_TAG, step) == step:
-                _set_tags(client, handed.info.run_id, identity)
-                return client, handed.info.run_id, True
-            name = f"{step}, round {context.round}" if context.round else step
-            experiment = client.get_run(parent.run_id).info.experiment_id
-            run_id = _find_or_create(client, experiment, name, identity, {}, began_seconds_ago)
-            _set_running(client, run_id)
-            return client, run_id, False
-
-        run.open(f"step {step}", find)
-    try:
-        yield run
-    except BaseException:
-        run.terminate("FAILED")
-        raise
-    run.terminate("FINISHED")
-
-
-def tracking_uri(context: StepContext) -> str:
-    """The context's URI; where that is empty and Kubeflow hands down a run, the URI that comes with it."""
-    handed = os.environ.get("MLFLOW_TRACKING_URI", "") if os.environ.get("MLFLOW_RUN_ID") else ""
-    return context.tracking_uri or handed
-
-
-def _handed_down(client: MlflowClient) -> Run | None:
-    """Kubeflow's run of this task. MLflow's fluent API deletes the variable at its first use; nothing here uses it."""
-    run_id = os.environ.get("MLFLOW_RUN_ID", "")
-    return client.get_run(run_id) if run_id else None
-
-
-def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
+def _experiment_id(client: MlflowClient, context: StepContext) -> str:
     """The experiment's id. A SQLite file gets a folder for artifacts beside it, not in the current directory."""
     from mlflow.exceptions import MlflowException
 
+    name = context.experiment
     if found := client.get_experiment_by_name(name):
         return found.experiment_id
-    path = sqlite_path(uri)
+    path = sqlite_path(context.tracking_uri)
     location = (path.parent / "mlartifacts").as_uri() if path else None
     try:
         return client.create_experiment(name, artifact_location=location)
@@ -171,29 +99,22 @@ def _find_or_create(
     name: str,
     identity: Mapping[str, str],
     more: Mapping[str, str],
-    began_seconds_ago: float = 0.0,
+    began: int,
 ) -> str:
-    """The id of the oldest run with the tags of `identity`, else of a new one that has them and `more`."""
+    """The id of the oldest run with the tags of `identity`, else of a new one that has them and `more`.
+
+    A request to make a run that was given up may still be carried out: of several runs those without figures do not count.
+    """
     condition = " and ".join(f"tags.`{tag}` = {quoted(value)}" for tag, value in identity.items())
-    found = client.search_runs([experiment], condition, max_results=1, order_by=["attributes.start_time ASC"])
-    if found:
-        _set_tags(client, found[0].info.run_id, more)
+    runs = client.search_runs([experiment], condition, max_results=100, order_by=["attributes.start_time ASC"])
+    if found := [run for run in runs if run.data.metrics] or list(runs):
+        _set_tags(client, found[0], more)
         return found[0].info.run_id
-    begun = int((time.time() - began_seconds_ago) * 1000)
-    run = client.create_run(experiment, start_time=begun, tags={_NAME: name, **identity, **more}, run_name=name)
-    return run.info.run_id
+    tags = {_NAME: name, **identity, **more}
+    return client.create_run(experiment, start_time=began or now(), tags=tags, run_name=name).info.run_id
 
 
-def _set_running(client: MlflowClient, run_id: str) -> None:
-    if client.get_run(run_id).info.status != "RUNNING":
-        client.update_run(run_id, status="RUNNING")
-
-
-def _set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
+def _set_tags(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> None:
     for name, value in tags.items():
-        client.set_tag(run_id, name, value)
-
-
-def _brief(error: BaseException) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
+        if run.data.tags.get(name) != value:
+            client.set_tag(run.info.run_id, name, value)
