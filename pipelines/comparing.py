@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from components.shared.tracking.client import open_client, quoted, with_retries
+from components.shared.tracking.entries import PIPELINE
 from components.shared.tracking.registry import RegistryError
-from components.shared.tracking.runs import CODE_TAG, RUN_TAG
+from components.shared.tracking.runs import CODE_TAG, RUN_TAG, STEP_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _DIFFERENCE = "_difference"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
+_OURS = f"tags.`{STEP_TAG}` = '{PIPELINE}'"  # a pipeline run's own run, not one of its steps
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,13 @@ def _find(client: MlflowClient, name: str) -> Run:
     if _RUN_ID.fullmatch(name):
         found = client.search_runs(experiments, f"attributes.run_id = '{name}'")
     else:
-        found = client.search_runs(experiments, f"tags.`{RUN_TAG}` = {quoted(name)}")
+        found = client.search_runs(experiments, f"{_OURS} and tags.`{RUN_TAG}` = {quoted(name)}")
     if len(found) == 1:
         return found[0]
     if found:
         ids = ", ".join(run.info.run_id for run in found)
         raise RegistryError(f"run {name!r}: MLflow has {len(found)} of that name; give one of their ids: {ids}")
-    recent = client.search_runs(experiments, f"tags.`{RUN_TAG}` LIKE '%'", max_results=10)
+    recent = client.search_runs(experiments, _OURS, max_results=10)
     known = ", ".join(dict.fromkeys(run.data.tags[RUN_TAG] for run in recent))
     raise RegistryError(f"run {name!r}: MLflow has none of that name or id; the newest are {known or 'none of ours'}")
 

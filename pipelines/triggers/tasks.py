@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _DRIVER = "-driver"
+_EXIT_HANDLER = "comp-exit-handler"  # what KFP calls the group of all that an exit handler closes
 SUCCEEDED, FAILED, SKIPPED, RUNNING = "SUCCEEDED", "FAILED", "SKIPPED", "RUNNING"
 ENDED = {SUCCEEDED, FAILED, SKIPPED, "CANCELED"}
 
@@ -55,11 +56,16 @@ def read_tasks(run: Any, spec: Mapping[str, Any]) -> list[Task]:
 
 
 def _titles(spec: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, bool]]]:
-    """Each task's name in the compiled pipeline, with its title and whether it has tasks inside."""
+    """Each task's name in the compiled pipeline, with its title and whether it has tasks inside.
+
+    The group that the exit handler closes is the run itself, and has no title.
+    """
     components = spec["components"]
     for part in [spec["root"], *components.values()]:
         for key, task in part.get("dag", {}).get("tasks", {}).items():
-            yield key, (task["taskInfo"]["name"], "dag" in components[task["componentRef"]["name"]])
+            component = task["componentRef"]["name"]
+            if not component.startswith(_EXIT_HANDLER):
+                yield key, (task["taskInfo"]["name"], "dag" in components[component])
 
 
 def _covers(group: Any, item: Any) -> bool:

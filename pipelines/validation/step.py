@@ -43,16 +43,15 @@ def run(base_settings: str, run_id: str, inputs: dict[str, Any], pods: str = "")
     context = context.in_this_task()
     soon = settings.store.model_copy(update={"patience": min(settings.store.patience, _STORE_PATIENCE)})
     open_store(context.store, soon).check()
-    store = context.open_store()
-    begin_run(store, context.run_name)
-    champion = remember_champion(settings, context)
     settings = with_found_model(settings, context)
     model = read_model_size(settings.ingest)
     check_inputs(settings.ingest)
     if pods:
         lines = check_room(PodPlan.model_validate_json(pods), model, settings, run_inputs)
         print("\n".join(["Expected of the rounds, at most:", *lines]))
+    begin_run(context.open_store(), context.run_name)
     parent = start_parent(context, settings.model_dump(mode="json"), {KFP_RUN_TAG: run_id})
+    champion = remember_champion(settings, context)
     context = context.model_copy(update={"parent_run_id": parent})  # every later task has a run of its own
     step_finished(STEP, 0.0)
     return (

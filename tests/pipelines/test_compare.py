@@ -65,7 +65,9 @@ def deepvideo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 def test_two_runs_are_compared_by_name_or_id_with_what_differs(deepvideo: Command, uri: str, tmp_path: Path) -> None:
     client = open_client(uri)
     (experiment,) = [item.experiment_id for item in client.search_experiments() if item.name == "deepvideo"]
-    second = client.search_runs([experiment], "tags.`deepvideo.run` = 'second'")[0].info.run_id
+    second = client.search_runs([experiment], "tags.`deepvideo.run` = 'second' and tags.`deepvideo.step` = 'pipeline'")[
+        0
+    ].info.run_id
     code, said, told = deepvideo(
         "compare", "first", second, "--tracking-uri", uri, "--plot", str(tmp_path / "c" / "p.png")
     )

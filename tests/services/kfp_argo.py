@@ -11,6 +11,7 @@ from kfp_server_api.models import V2beta1PipelineTaskDetail
 
 NOT_YET = datetime.datetime(1, 1, 1, tzinfo=datetime.UTC)
 _STEP = datetime.timedelta(minutes=1)
+_IN_ANY_CASE = "ALL_UPSTREAM_TASKS_COMPLETED"  # an exit handler
 
 
 class Workflow:
@@ -22,7 +23,7 @@ class Workflow:
         self.run_id, self.spec, self.nodes = run_id, spec, list[V2beta1PipelineTaskDetail]()
         self.fail, self.nth, self.in_driver = fail, nth, in_driver
         self.now = datetime.datetime(2026, 11, 22, 3, 0, tzinfo=datetime.UTC)
-        self.state, self._walk = "PENDING", self._dag("root", spec["root"]["dag"])
+        self.failed, self.state, self._walk = False, "PENDING", self._dag("root", spec["root"]["dag"])
 
     def tick(self) -> None:
         """One task further on."""
@@ -35,26 +36,25 @@ class Workflow:
         group = self._begin(name)
         for key in _in_order(dag["tasks"]):
             inside = self.spec["components"][dag["tasks"][key]["componentRef"]["name"]]
+            if self.failed and dag["tasks"][key].get("triggerPolicy", {}).get("strategy") != _IN_ANY_CASE:
+                continue
             yield from self._dag(key, inside["dag"]) if "dag" in inside else self._container(key)
-            if self.state == "FAILED":
-                break
-        self._end(group, "FAILED" if self.state == "FAILED" else "SUCCEEDED")
-        if name == "root" and self.state != "FAILED":
-            self.state = "SUCCEEDED"
+        self._end(group, "FAILED" if self.failed else "SUCCEEDED")
+        if name == "root":
+            self.state = "FAILED" if self.failed else "SUCCEEDED"
 
     def _container(self, key: str) -> Iterator[None]:
         self.nth -= key == self.fail
         fails = key == self.fail and self.nth == 0
         self._end(self._begin(f"{key}-driver"), "FAILED" if fails and self.in_driver else "SUCCEEDED")
         if fails and self.in_driver:
-            self.state = "FAILED"
+            self.failed = True
             return
         nodes = [self._begin(key), self._begin("executor"), self._begin("executor(0)")]
         yield
         for node in nodes:
             self._end(node, "FAILED" if fails else "SUCCEEDED")
-        if fails:
-            self.state = "FAILED"
+        self.failed |= fails
 
     def _begin(self, name: str) -> V2beta1PipelineTaskDetail:
         self.now += _STEP
