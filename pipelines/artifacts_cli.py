@@ -51,6 +51,8 @@ def _open(where: str, assignments: list[str] | None = None) -> Store:
     folder = RunFolder(Path(where)).store if RunFolder(Path(where)).store.is_dir() else Path(where)
     if not folder.is_dir():
         raise StoreError(f"{where}: there is no such folder; give --store s3://bucket/prefix or a run's folder")
+    if any(folder.iterdir()) and not any((folder / kind).is_dir() for kind in (*KINDS, "runs")):
+        raise StoreError(f"{where}: there is no store in it; give --store s3://bucket/prefix or a run's folder")
     return open_store(str(folder))
 
 

@@ -42,7 +42,7 @@ def compare(
     letters = string.ascii_uppercase[: len(found)]
     for letter, run in zip(letters, found, strict=True):
         console.print(Text(f"{letter}  {run.name}  ({run.status.lower()}, MLflow {run.run_id})"), soft_wrap=True)
-    console.print("\nHeld-out figures, per cent: base policy > trained policy, [interval of the gain]")
+    console.print("\nHeld-out figures, per cent: base policy > trained policy, \\[interval of the gain]")
     console.print(_figures(found, letters))
     if rows := differing(found):
         console.print("\nSettings that differ:")

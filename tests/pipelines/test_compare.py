@@ -65,14 +65,14 @@ def deepvideo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 def test_two_runs_are_compared_by_name_or_id_with_what_differs(deepvideo: Command, uri: str, tmp_path: Path) -> None:
     client = open_client(uri)
     (experiment,) = [item.experiment_id for item in client.search_experiments() if item.name == "deepvideo"]
-    second = client.search_runs([experiment], "tags.`deepvideo.run` = 'second' and tags.`deepvideo.step` = 'pipeline'")[
-        0
-    ].info.run_id
+    (own,) = client.search_runs([experiment], "tags.`deepvideo.run` = 'second' and tags.`deepvideo.step` = 'pipeline'")
+    second = own.info.run_id
     code, said, told = deepvideo(
         "compare", "first", second, "--tracking-uri", uri, "--plot", str(tmp_path / "c" / "p.png")
     )
     assert code == 0, told
     lines = [" ".join(line.split()) for line in said.splitlines()]
+    assert "Held-out figures, per cent: base policy > trained policy, [interval of the gain]" in said
     row = lines.index("L1/accuracy 40.0 > 60.0 60.0 > 65.0 +5.0")
     assert lines[row + 1] == "[+17.0, +23.0] [+2.0, +8.0]"
     differ = said[said.index("Settings that differ") :]
