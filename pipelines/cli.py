@@ -102,7 +102,9 @@ def run(
             except RunFailed as failed:
                 errors.print(str(failed), style="red", **PLAIN)
                 errors.print(
-                    f"\nWhen the cause is mended, this continues where it stopped:\n  {_same_command()}", **PLAIN
+                    "\nWhen the cause is mended, this continues where it stopped (data that changed after their ingest"
+                    f" need --fresh):\n  {_same_command()}",
+                    **PLAIN,
                 )
                 sys.exit(1)
         print_summary(folder, console)

@@ -6,6 +6,8 @@ import os
 import shutil
 import sys
 import threading
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +19,7 @@ from components.shared.progress import VARIABLE
 from components.shared.runs import end_run
 from components.shared.schemas import ArtifactRef
 from components.shared.store import open_store
-from components.shared.tracking import finish_parent, send
+from components.shared.tracking import TrackingWarning, finish_parent, send
 from pipelines.failures import failure
 from pipelines.live import LiveProgress
 from pipelines.run_folder import RunFolder
@@ -79,25 +81,34 @@ def run_locally(folder: RunFolder, settings: RunSettings, console: Console) -> N
         env = {**os.environ, **_QUIET, VARIABLE: str(folder.progress)}
         run_child(argv, env=env, log=folder.pipeline_log, cwd=folder.root)
     except ChildFailed:
-        _close(folder, settings, started.name, "FAILED")
+        _close(folder, settings, started.name, "FAILED", console)
         raise RunFailed(
             f"{failure(folder.pipeline_log, folder.progress)}\nThe whole log: {folder.pipeline_log}"
         ) from None
     except KeyboardInterrupt:
-        _close(folder, settings, started.name, "KILLED")
+        _close(folder, settings, started.name, "KILLED", console)
         raise
     finally:
         done.set()
         watcher.join()
-    send(_context(folder, settings, started.name))  # the report closed the run; nothing happens if nothing waits
+    # the report closed the run; nothing happens if nothing waits
+    _tell(lambda: send(_context(folder, settings, started.name)), console)
     bring_out(folder)
 
 
-def _close(folder: RunFolder, settings: RunSettings, name: str, status: str) -> None:
+def _close(folder: RunFolder, settings: RunSettings, name: str, status: str, console: Console) -> None:
     """Let the store and MLflow show that the run is not at work any more; it is opened again when it continues."""
     end_run(open_store(str(folder.store)), name, status)
     if (folder.root.parent / "mlflow.db").is_file():
-        finish_parent(_context(folder, settings, name), status)
+        _tell(lambda: finish_parent(_context(folder, settings, name), status), console)
+
+
+def _tell(track: Callable[[], Sequence[str]], console: Console) -> None:
+    """Show what MLflow did not take as lines of their own, not as Python's warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrackingWarning)
+        for text in track():
+            console.print(f"MLflow: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _context(folder: RunFolder, settings: RunSettings, name: str) -> StepContext:

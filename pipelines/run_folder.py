@@ -90,9 +90,15 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others from running in this folder. Raises RunRefused if one does."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / ".lock", "w") as file:
+        """Keep others from running in this folder. Raises RunRefused if one does, or if it cannot be written."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = open(self.root / ".lock", "w")  # noqa: SIM115  # closed below
+        except OSError as error:
+            raise RunRefused(
+                f"--output {self.root}: cannot be written ({error.strerror}); give another folder"
+            ) from None
+        with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

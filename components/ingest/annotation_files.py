@@ -44,7 +44,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, object]]:
                 try:
                     yield number, json.loads(line)
                 except json.JSONDecodeError as error:
-                    yield number, NotJson(f"is not JSON ({error})")
+                    yield number, NotJson(f"is not JSON ({error.msg}, character {error.pos + 1} of the line)")
 
 
 def _read_json(path: Path) -> Iterator[tuple[int, object]]:

@@ -25,6 +25,7 @@ from components.shared.schemas import PROMOTION_SPLIT, TRAIN_SPLIT, Quarantined,
 
 HELD_OUT = "L1"
 BAD_ROW = "bad_row"
+_IN_JSON = {"tuple_type": 'must be a list, such as ["red", "blue"]'}  # pydantic's words for Python, in JSON's
 _NOT_CONTENT = ("response", "split", "source", "licence", "metadata")
 
 
@@ -62,8 +63,11 @@ class Annotations:
     ) -> None:
         self._path, self._split_for, self._order = path, split_for, order
         self._relative = functools.lru_cache(maxsize=1 << 12)(relative)
-        if next(read_rows(path), None) is None:
+        first = next(read_rows(path), None)
+        if first is None:
             raise IngestError(f"{path}: holds no row; {REMEDY}")
+        if not any(isinstance(row, dict) for _, row in read_rows(path)):
+            raise IngestError(f"{path}:{first[0]}: {_no_object(first[1])}, nor is any other row one; {REMEDY}")
         self._format = choose_format(
             format_name, (row for _, row in read_rows(path) if isinstance(row, dict)), str(path)
         )
@@ -75,8 +79,7 @@ class Annotations:
             origin = f"{self._path.name}:{number}"
             try:
                 if not isinstance(row, dict):
-                    wrong = row if isinstance(row, NotJson) else "is not an object of named fields"
-                    raise ValueError(f"row: {wrong}")
+                    raise ValueError(f"row: {_no_object(row)}")
                 yield Row(origin, self._sample(self._format.fields(row, self._order.seed)))
             except ValidationError as error:
                 yield Quarantined(item=origin, reason=BAD_ROW, detail=_fields_of(error))
@@ -123,11 +126,15 @@ def _check_response(sample: Sample) -> None:
         raise ValueError(f"response: its answer is not the row's, {sample.answer!r}")
 
 
+def _no_object(row: object) -> str:
+    return row if isinstance(row, NotJson) else "is not an object of named fields"
+
+
 def _fields_of(error: ValidationError) -> str:
     """Each wrong field and what is wrong with it."""
     found = []
     for item in error.errors(include_url=False):
         place = ".".join(str(part) for part in item["loc"])
-        message = item["msg"].removeprefix("Value error, ")
+        message = _IN_JSON.get(item["type"]) or item["msg"].removeprefix("Value error, ")
         found.append(f"{place}: {message}" if place else message)
     return "; ".join(found)

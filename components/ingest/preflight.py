@@ -5,7 +5,7 @@ from __future__ import annotations
 from components.ingest.base_model import check_local_model
 from components.ingest.errors import IngestError
 from components.ingest.inputs import read_inputs, with_files
-from components.ingest.limits import check_losses
+from components.ingest.limits import check_losses, check_to_evaluate_on, check_to_train_on
 from components.ingest.prompt_length import PromptCounter
 from components.ingest.settings import MOVING_SHAPES, IngestSettings
 
@@ -28,6 +28,9 @@ def check_local_inputs(settings: IngestSettings) -> str:
     if any(uri.startswith("s3://") for uri in (settings.annotations, settings.videos)):
         return ""
     inputs = read_inputs(settings, None)  # local files are read where they are
-    _, lost = with_files(inputs)
+    kept, lost = with_files(inputs)
     check_losses(lost, inputs.total, settings.max_quarantine_fraction)
+    splits = inputs.rows.splits.used(kept)
+    check_to_train_on(splits, settings.annotations)
+    check_to_evaluate_on(splits, settings.annotations)
     return inputs.terms.line() if inputs.terms else ""

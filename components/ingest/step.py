@@ -14,10 +14,9 @@ import numpy as np
 
 from components.ingest.base_model import model_stamp, stage_model
 from components.ingest.decode import ENGINES, FrameDecoder, MediaFile, kind_of
-from components.ingest.errors import IngestError
 from components.ingest.frame_cache import FrameCache
 from components.ingest.inputs import generate_inputs, generated_stamp, read_inputs, with_files
-from components.ingest.limits import check_losses, counts_by_reason
+from components.ingest.limits import check_losses, check_to_train_on, counts_by_reason
 from components.ingest.prompt_length import PromptCounter
 from components.ingest.row_file import RowFile
 from components.ingest.selection import DUPLICATE, by_id, select, with_frames
@@ -28,7 +27,7 @@ from components.shared.engines import engine_version
 from components.shared.ledger import Outputs
 from components.shared.progress import progress
 from components.shared.sampling.artifacts import BUFFER, put_files
-from components.shared.schemas import TRAIN_SPLIT, ArtifactRef, Frames, Quarantined
+from components.shared.schemas import ArtifactRef, Frames, Quarantined
 from components.shared.store import FolderStore, Store
 
 PROGRESS = "progress.json"  # the state's file before there is an optimizer
@@ -81,13 +80,7 @@ def ingest(settings: IngestSettings, context: StepContext) -> Outputs:
         )
         quarantine += problems
         check_losses(quarantine, total, settings.max_quarantine_fraction)
-        splits = rows.splits.used(kept)
-        if TRAIN_SPLIT not in splits:
-            raise IngestError(
-                f"{settings.annotations}: nothing is left to train on, no sample has the split {TRAIN_SPLIT!r} (there "
-                f"are {splits}); set `split` in its rows, or lower ingest.held_out_fraction and "
-                "ingest.promotion_fraction"
-            )
+        check_to_train_on(rows.splits.used(kept), settings.annotations)
         report = _report(rows, kept, frames, quarantine, total) | {MAX_HINT_TOKENS: settings.max_hint_tokens}
         engine = ENGINES[settings.decoder]
         outputs = Outputs(

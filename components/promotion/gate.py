@@ -10,6 +10,8 @@ from components.shared.context import generator
 from components.shared.scores import Answered, by_level, level_difference, metric_name, paired
 from components.shared.statistics import Estimate
 
+_DRAWS = "bootstrap sampled difference"  # those of evaluation's own difference: of one figure there is one interval
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -75,7 +77,7 @@ def _difference(
         paired([answered.sample_id for answered in rows], same_level),
         confidence=settings.confidence,
         resamples=settings.bootstrap_resamples,
-        rng=generator(seed, 0, level, "promotion"),
+        rng=generator(seed, 0, level, _DRAWS),
     )
 
 

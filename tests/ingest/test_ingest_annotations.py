@@ -101,6 +101,7 @@ def test_numbers_may_stand_where_text_is_expected(tmp_path):
         ({"image": "/etc/passwd"}, "image: '/etc/passwd' lies outside the videos' folder"),
         ({"video": "x" * 300}, "video: String should have at most 200 characters"),
         ({"metadata": "x"}, "metadata: Input should be a valid dictionary"),
+        ({"options": "red,blue"}, "options: must be a list, such as "),
     ],
 )  # fmt: skip
 def test_a_bad_row_is_named_with_the_field_and_what_is_wrong(tmp_path, changes, complaint):
@@ -145,6 +146,12 @@ def test_absent_splits_go_by_video_and_in_the_asked_shares():
         ("rows.json", b"{", "is not JSON"),
         ("rows.json", b'{"a": 1}', "holds dict, not a list"),
         ("rows.jsonl", b"\n\n", "holds no row"),
+        (
+            "rows.jsonl",
+            b'\n{"video" 1}\n',
+            r"rows.jsonl:2: is not JSON \(Expecting ':' delimiter, character 10 of the line",
+        ),
+        ("rows.json", b"[1, 2]", "rows.json:1: is not an object of named fields, nor is any other row one"),
         ("rows.jsonl", b"\xff\xfe\x00", "cannot be read as UTF-8"),
         ("rows.parquet", b"PAR1 is not all of it", "is not a readable Parquet table"),
         (

@@ -13,7 +13,7 @@ from components.ingest.settings import IngestSettings
 
 
 def test_good_inputs_pass_and_leave_nothing(settings_for, ask, tmp_path):
-    settings = settings_for([ask("small.mp4"), ask("fast.mp4")])
+    settings = settings_for([ask("small.mp4"), ask("fast.mp4", split="L1")])
     before = sorted(tmp_path.rglob("*"))
     check_local_inputs(settings)
     check_local_inputs(IngestSettings())
@@ -36,6 +36,12 @@ def test_a_wrong_path_or_name_is_told_with_its_setting(settings_for, ask, change
     with pytest.raises(IngestError) as caught:
         check_local_inputs(settings)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize(("split", "words"), [("train", "evaluate on.*'L1'"), ("L1", "train on.*set `split`")])
+def test_data_without_a_split_that_a_run_needs_are_refused(settings_for, ask, split, words):
+    with pytest.raises(IngestError, match=rf"nothing is left to {words}"):
+        check_local_inputs(settings_for([ask("small.mp4", split=split)]))
 
 
 def test_a_folder_is_no_annotations_and_a_file_no_videos_folder(settings_for, ask, tmp_path):

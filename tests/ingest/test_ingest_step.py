@@ -165,6 +165,12 @@ def test_nothing_to_train_on_stops_the_ingest(settings_for, context, ask):
         ingest(settings_for([ask("small.mp4", split="L1")]), context)
 
 
+def test_of_many_losses_it_is_said_how_many_are_not_named(settings_for, context, ask):
+    rows = [ask("small.mp4"), *(ask("fast.mp4", answer="C", id=f"bad-{number}") for number in range(5))]
+    with pytest.raises(IngestError, match=r"5 bad_row: annotations.jsonl:2 .*; annotations.jsonl:4 .*; and 2 more\n"):
+        ingest(settings_for(rows), context)
+
+
 def test_a_missing_videos_folder_is_one_clear_error(settings_for, context, ask, tmp_path):
     with pytest.raises(IngestError, match="nowhere: there is no such folder"):
         ingest(settings_for([ask("small.mp4")], videos=str(tmp_path / "nowhere")), context)

@@ -65,6 +65,12 @@ def test_what_needs_a_run_says_that_there_is_none(deepvideo: Callable[..., Said]
     assert code == 2 and str(tmp_path) in told
 
 
+def test_an_output_that_cannot_be_made_is_refused(deepvideo: Callable[..., Said], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, told = deepvideo("run", "--preset", "kill", "--output", str(tmp_path / "file" / "run"))
+    assert code == 2 and f"--output {tmp_path}/file/run: cannot be written (Not a directory)" in told.replace("\n", "")
+
+
 def test_the_help_of_step_lists_every_step(deepvideo: Callable[..., Said]) -> None:
     code, told, _ = deepvideo("step", "--help")
     plain = " ".join(told.replace("│", " ").split())
