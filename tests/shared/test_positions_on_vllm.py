@@ -35,7 +35,9 @@ SLOWEST, FASTEST = 0.5, 30.0
 # frames a second; the last three are those of 16 frames of 47 seconds, of ten minutes and of an hour
 RATES = (SLOWEST, 1.0, 1.7, 2.0, 2.4, 7.5, 23.976, 29.97, FASTEST, 15 / 47.3, 15 / 600.7, 15 / 3601)
 TOKENS_PER_SECOND = 2  # of the published Qwen2.5-VL; the tiny ones have 1
-TOLERANCE = 1e-4  # nats a token, in float32; measured: 2e-6, and 0.3 to 0.4 where times are dropped
+# nats a token, against the trainer in float32; measured: 2e-6, and 3e-2 in bfloat16
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
+SHOWS = 0.2  # nats; measured where times are dropped: 0.3 to 0.4
 WITHOUT_TIMES = 2.0  # frames a second of a pair of frames that lasts vLLM's default, one second
 
 
@@ -52,9 +54,10 @@ class Seen:
 
 @dataclass(frozen=True)
 class Asked:
-    """A policy, what vLLM's model saw of each prompt, and its responses, in the prompts' order."""
+    """A policy, the engine's number format, what vLLM's model saw of each prompt, and its responses, in the prompts' order."""
 
     policy: Path
+    dtype: str
     prompts: Sequence[Prompt]
     seen: Sequence[Seen]
     sampled: Sequence[Sampled]
@@ -112,15 +115,20 @@ def ask_vllm(policy: Path, prompts: Sequence[Prompt], monkeypatch: pytest.Monkey
         sampled = sampler.sample(policy, prompts, n=2, seeds=seeds, temperature=1.0, max_completion_length=8)
     finally:
         sampler.close()
-    return Asked(policy, prompts, [calls[item.prompt_token_ids] for item in sampled], sampled)
+    return Asked(policy, dtype, prompts, [calls[item.prompt_token_ids] for item in sampled], sampled)
 
 
-@pytest.fixture(scope="module", params=sorted(FAMILIES))
+# in bfloat16, as on a GPU, for the one family whose positions count time
+ENGINES = [("qwen2_5_vl", "float32"), ("qwen2_vl", "float32"), ("qwen2_5_vl", "bfloat16")]
+
+
+@pytest.fixture(scope="module", params=ENGINES, ids="-".join)
 def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     """The whole matrix, asked of vLLM at once."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        policy = write_policy(request.param, tmp_path_factory.mktemp("policy") / request.param)
-        yield ask_vllm(policy, MATRIX, monkeypatch, "float32")
+        model_type, dtype = request.param
+        policy = write_policy(model_type, tmp_path_factory.mktemp("policy") / model_type)
+        yield ask_vllm(policy, MATRIX, monkeypatch, dtype)
 
 
 def test_vllm_sees_the_token_ids_and_positions_of_the_trainer(asked: Asked) -> None:
@@ -171,6 +179,6 @@ def test_sampled_log_probs_are_the_trainers_and_hang_on_the_frames_times(asked: 
         theirs = [np.array(response.logprobs) for response in responses]
         difference = max(np.abs(a - b).max() for a, b in zip(ours, theirs, strict=True))
         dropped = max(np.abs(a - b).max() for a, b in zip(untimed, theirs, strict=True))
-        assert difference < TOLERANCE, prompt.key
+        assert difference < TOLERANCE[asked.dtype], prompt.key
         if family_of(asked.policy).timed:
-            assert dropped > 100 * TOLERANCE, f"{prompt.key}: these log-probs would not show that times were dropped"
+            assert dropped > SHOWS, f"{prompt.key}: these log-probs would not show that times were dropped"
