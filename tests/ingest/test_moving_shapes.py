@@ -9,6 +9,7 @@ import decord
 import numpy as np
 import pytest
 
+from components.ingest.annotations import Annotations
 from components.ingest.moving_shapes.drawing import draw, draw_batch
 from components.ingest.moving_shapes.generate import (
     ANNOTATIONS,
@@ -21,7 +22,10 @@ from components.ingest.moving_shapes.generate import (
 )
 from components.ingest.moving_shapes.questions import TRAIN_KINDS, UNSEEN_KINDS, ask, reasoning, response
 from components.ingest.moving_shapes.scenes import COLORS, DURATION, Scene, random_scene
+from components.ingest.row_file import Row
+from components.ingest.sources import FolderSource
 from components.shared import prompts
+from components.shared.files import sha256_bytes
 from components.shared.rewards.accuracy import accuracy_reward
 from components.shared.rewards.format import format_reward
 from components.shared.schemas import Sample
@@ -48,6 +52,19 @@ def test_equal_seeds_give_equal_bytes_whatever_the_memory_held_before(
     assert all((again / file).read_bytes() == (folder / file).read_bytes() for file in files)
     other = [v.samples for v in plan(SMALL.model_copy(update={"seed": 4}))]
     assert other != [v.samples for v in plan(SMALL)]
+
+
+def test_samples_and_prompts_are_those_of_the_published_figures(tmp_path: Path) -> None:
+    # known answers: whoever changes them makes the figures in README.md and tests/benchmarks/results incomparable
+    lines = [sample.model_dump_json() + "\n" for video in plan(MovingShapesSettings()) for sample in video.samples]
+    (tmp_path / ANNOTATIONS).write_text("".join(lines))
+    rows = list(Annotations(tmp_path / ANNOTATIONS, "auto", FolderSource(tmp_path).relative, lambda video: "train"))
+    samples = [row.sample for row in rows if isinstance(row, Row)]
+    stored = "".join(sample.model_dump_json() + "\n" for sample in samples)
+    asked = "".join(prompts.question_text(item, hint="look", given_answer=item.answer) + "\n" for item in samples)
+    assert len(rows) == len(samples) == 1588
+    assert sha256_bytes(stored.encode()) == "5f57c5afebd51c05d0af40e87e59a1fecef10ea63c2f4798ef3bc27110c18c69"
+    assert sha256_bytes(asked.encode()) == "d6a25a01ea6fb68cec07ced7dd72ddfeb00efdd10851e5004e2d96def2f6a674"
 
 
 def test_every_annotation_has_its_video_and_every_split_is_there(folder: Path) -> None:

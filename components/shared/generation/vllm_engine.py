@@ -14,6 +14,7 @@ from components.shared.families import Family
 from components.shared.generation import GenerationSettings, Prompt, Sampled
 from components.shared.generation.quiet import captured_output, environment, no_garbage_collection
 from components.shared.generation.requests import check_same_prompt, checked_token_ids, make_response
+from components.shared.generation.vllm_times import with_exact_times
 from components.shared.policy_inputs import (
     PROCESSOR_KWARGS,
     banned_token_ids,
@@ -183,7 +184,7 @@ def _new_engine(family: Family, arguments: dict[str, Any]) -> Any:
     from vllm import LLM, ModelRegistry
 
     # Given as a class, vLLM inspects it here. Else it would import everything once more in a child process to do so.
-    ModelRegistry.register_model(family.model_class, family.vllm_class())
+    ModelRegistry.register_model(family.model_class, with_exact_times(family.vllm_class()))
     return LLM(**arguments)
 
 
