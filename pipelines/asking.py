@@ -18,9 +18,10 @@ from components.evaluation.parsing import is_parsed
 from components.ingest.decode_worker import video
 from components.ingest.readers.contracts import Unusable
 from components.shared.generation import Prompt, make_sampler
+from components.shared.prompt_templates import template_of
 from components.shared.prompts import extract_answer, extract_reasoning, option_letter
 from components.shared.rewards.answers import answer_in_words
-from components.shared.schemas import ArtifactRef, Response, Sample, Task
+from components.shared.schemas import DEFAULT_TEMPLATE, ArtifactRef, PromptTemplate, Response, Sample, Task
 from components.shared.store import open_store
 from pipelines.run_folder import RunFolder
 from pipelines.settings import RunSettings, SettingsError, did_you_mean
@@ -55,10 +56,16 @@ def find_policy(path: Path) -> Policy:
     return Policy(folder, f"the trained policy {digest[:12]} of {path} ({registered}{outcome})")
 
 
-def make_sample(video_name: str, question: str, options: Sequence[str], task: str) -> Sample:
+def make_sample(
+    video_name: str,
+    question: str,
+    options: Sequence[str],
+    task: str,
+    template: PromptTemplate = DEFAULT_TEMPLATE,
+) -> Sample:
     """The question as a sample. `task` empty: multiple_choice with options, else free_form.
 
-    Raises SettingsError for an unknown task, or options that do not suit it.
+    Raises SettingsError for an unknown task, and for one that options or the template do not suit.
     """
     task = task or ("multiple_choice" if options else "free_form")
     if task not in get_args(Task):
@@ -68,10 +75,14 @@ def make_sample(video_name: str, question: str, options: Sequence[str], task: st
     unseen = {"answer": "A" if options else "0", "spans": ((0.0, 1.0),)}
     asked = {"id": "asked", "video": video_name, "question": question, "options": tuple(options), "task": task}
     try:
-        return Sample.model_validate(asked | unseen)
+        sample = Sample.model_validate(asked | unseen | {"prompt_template": template})
+        template_of(sample)
     except ValidationError as error:
         told = (item["msg"].removeprefix("Value error, ") for item in error.errors())
         raise SettingsError("; ".join(told)) from None
+    except ValueError as error:
+        raise SettingsError(f"--task: ingest.{error}") from None
+    return sample
 
 
 def ask_policy(

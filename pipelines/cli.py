@@ -229,7 +229,8 @@ def ask(
     from pipelines.asking import ask_policy, find_policy, make_sample, print_answers, print_question
 
     settings = settings_from(preset, settings_file, assignments, run_folder=policy)
-    asked, found = make_sample(video.name, question, option or (), task), find_policy(policy)
+    asked = make_sample(video.name, question, option or (), task, settings.ingest.prompt_template)
+    found = find_policy(policy)
     with console.status("starting the engine"):
         times, responses = ask_policy(video, asked, found.folder, samples, settings)
     shown = f"{video}: {len(times)} frames of {settings.ingest.frame_size} x {settings.ingest.frame_size} pixels"

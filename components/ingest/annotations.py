@@ -18,15 +18,23 @@ from components.ingest.formats.contracts import order_of
 from components.ingest.frame_sampling import clip_of
 from components.ingest.row_file import Row
 from components.shared.files import sha256_bytes
+from components.shared.prompt_templates import template_of
 from components.shared.prompts import BANNED_TOKENS, option_letter
 from components.shared.rewards.accuracy import is_right
 from components.shared.rewards.format import format_reward
-from components.shared.schemas import PROMOTION_SPLIT, TRAIN_SPLIT, Quarantined, Sample
+from components.shared.schemas import (
+    DEFAULT_TEMPLATE,
+    PROMOTION_SPLIT,
+    TRAIN_SPLIT,
+    PromptTemplate,
+    Quarantined,
+    Sample,
+)
 
 HELD_OUT = "L1"
 BAD_ROW = "bad_row"
 _IN_JSON = {"tuple_type": 'must be a list, such as ["red", "blue"]'}  # pydantic's words for Python, in JSON's
-_NOT_CONTENT = ("response", "split", "source", "licence", "metadata")
+_NOT_CONTENT = ("response", "split", "source", "licence", "metadata", "prompt_template")
 
 
 def split_of(video: str, held_out_fraction: float, promotion_fraction: float) -> str:
@@ -49,8 +57,8 @@ class Annotations:
     """The rows of an annotation file, checked one by one.
 
     `relative` gives a video's name below the videos' root (ValueError if it lies outside), `split_for` the split of a
-    video whose row names none. Raises IngestError if the file is missing, cannot be read, or holds no row of a known
-    format.
+    video whose row names none, `template` how a row is asked that does not say so itself. Raises IngestError if the file
+    is missing, cannot be read, or holds no row of a known format.
     """
 
     def __init__(
@@ -60,8 +68,9 @@ class Annotations:
         relative: Callable[[str], str],
         split_for: Callable[[str], str],
         order: OptionOrder = OptionOrder(),
+        template: PromptTemplate = DEFAULT_TEMPLATE,
     ) -> None:
-        self._path, self._split_for, self._order = path, split_for, order
+        self._path, self._split_for, self._order, self._template = path, split_for, order, template
         self._relative = functools.lru_cache(maxsize=1 << 12)(relative)
         first = next(read_rows(path), None)
         if first is None:
@@ -96,10 +105,12 @@ class Annotations:
                     raise ValueError(f"{name}: {error}") from None
         if isinstance(video := fields.get("video"), str):
             fields.setdefault("split", self._split_for(video))
+        fields.setdefault("prompt_template", self._template)
         if "id" not in fields:
             content = {name: value for name, value in fields.items() if name not in _NOT_CONTENT}
             fields["id"] = sha256_bytes(json.dumps(content, sort_keys=True, default=str).encode())[:16]
         sample = Sample.model_validate(fields)
+        template_of(sample)
         _check_response(sample)
         return _shuffled(sample, self._order.seed) if self._order.shuffle else sample
 

@@ -111,7 +111,9 @@ def _inputs(
         return split_of(clip_of(video)[0], settings.held_out_fraction, settings.promotion_fraction)
 
     order = OptionOrder(settings.shuffle_options, settings.option_seed)
-    annotations = Annotations(path, settings.annotation_format, videos.relative, split_for, order)
+    annotations = Annotations(
+        path, settings.annotation_format, videos.relative, split_for, order, settings.prompt_template
+    )
     rows, bad_rows = RowFile(scratch), []
     for row in annotations:
         if isinstance(row, Quarantined):

@@ -6,6 +6,7 @@ from pydantic import model_validator
 
 from components.ingest.frame_sampling import FrameSampling, Indices
 from components.ingest.readers.contracts import Decoder
+from components.shared.schemas import DEFAULT_TEMPLATE, PromptTemplate
 from components.shared.settings import StepSettings, setting
 
 MOVING_SHAPES = "moving-shapes"
@@ -24,6 +25,11 @@ class IngestSettings(StepSettings):
         "auto",
         "Format of the annotations' rows: `auto` or a format's name (`deepvideo`, `next_gqa`, `seed_bench_r1`, "
         "`video_r1`).",
+    )
+    prompt_template: PromptTemplate = setting(
+        DEFAULT_TEMPLATE,
+        "How questions are asked of rows that do not say so themselves: in this project's words, or in those that "
+        "SEED-Bench-R1, Video-R1 or VideoChat-R1 train with.",
     )
     shuffle_options: bool = setting(
         False, "Put the options of each training row into an order of its own; rows with a response keep theirs."

@@ -1,22 +1,13 @@
-"""The one prompt template, used by sampler, trainer and evaluation alike, and the reading of answers back out of text."""
+"""A sample's prompt, the same for sampler, trainer and evaluation, and the reading of answers back out of text."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from components.shared.schemas import Sample, Task
+from components.shared.prompt_templates import template_of
+from components.shared.schemas import Sample
 
-INSTRUCTION = "Think inside <think> </think>, then answer inside <answer> </answer>."
-TASK_INSTRUCTION: dict[Task, str] = {
-    "multiple_choice": "Answer with the letter of one option.",
-    "numerical": "Answer with a number.",
-    "regression": "Answer with a number.",
-    "ocr": "Answer with the text.",
-    "free_form": "Answer in a few words.",
-    "temporal_grounding": "Answer with the start and the end in seconds, as START to END.",
-    "grounded_qa": "Answer with the letter of one option, then give the interval in seconds inside <glue> </glue>.",
-}
 HINT = "Hint: {hint}"
 GIVEN_ANSWER = "The answer is {answer}. Explain it."
 
@@ -35,10 +26,11 @@ def option_letter(index: int) -> str:
 
 
 def question_text(sample: Sample, hint: str = "", given_answer: str = "") -> str:
-    """The text of the user's turn: question, options, instructions, and a hint or the ground-truth answer if there is one."""
-    lines = [sample.question]
-    lines += [f"{option_letter(index)}. {option}" for index, option in enumerate(sample.options)]
-    lines += [f"{INSTRUCTION} {TASK_INSTRUCTION[sample.task]}"]
+    """The text of the user's turn by the sample's template, and below it a hint or the ground-truth answer, if given.
+
+    Raises ValueError if the template has no words for the sample's task.
+    """
+    lines = [template_of(sample).text(sample)]
     if hint:
         lines.append(HINT.format(hint=hint))
     if given_answer:
@@ -47,12 +39,10 @@ def question_text(sample: Sample, hint: str = "", given_answer: str = "") -> str
 
 
 def messages(sample: Sample, hint: str = "", given_answer: str = "") -> list[dict[str, Any]]:
-    """The chat messages of a sample: one user turn with the video (and the image, if any) before the text."""
-    content: list[dict[str, Any]] = [{"type": "video"}]
-    if sample.image:
-        content.append({"type": "image"})
-    content.append({"type": "text", "text": question_text(sample, hint, given_answer)})
-    return [{"role": "user", "content": content}]
+    """The chat messages of a sample: one user turn of the video, the image, if any, and the text, in the template's order."""
+    media = [{"type": "video"}, {"type": "image"}] if sample.image else [{"type": "video"}]
+    text = [{"type": "text", "text": question_text(sample, hint, given_answer)}]
+    return [{"role": "user", "content": text + media if template_of(sample).text_first else media + text}]
 
 
 def prompt_text(processor: Any, sample: Sample, hint: str = "", given_answer: str = "") -> str:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 SCHEMA_VERSION = 1
 
 Task = Literal["multiple_choice", "numerical", "regression", "ocr", "free_form", "temporal_grounding", "grounded_qa"]
+PromptTemplate = Literal["deepvideo", "seed_bench_r1", "video_r1", "videochat_r1"]
 Kind = Literal["dataset", "policy", "state", "buffer", "difficulty", "augmentation", "groups", "scores", "report"]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Span = tuple[float, float]
@@ -16,6 +17,7 @@ Span = tuple[float, float]
 TRAIN_SPLIT = "train"
 TUNING_SPLIT = "tuning"
 PROMOTION_SPLIT = "promotion"
+DEFAULT_TEMPLATE: PromptTemplate = "deepvideo"
 
 
 class Record(BaseModel):
@@ -30,7 +32,8 @@ class Sample(Record):
     `response` is a whole response to learn from, in the prompt's format; the supervised warm-up alone reads it. `answer` is the
     option's letter for multiple choice, a number's text for numerical and regression, "START to END" in
     seconds for temporal grounding, text otherwise. `spans` are ground-truth intervals in seconds. `split` is `train`,
-    `tuning`, `promotion`, or the name of a held-out level such as `L1`.
+    `tuning`, `promotion`, or the name of a held-out level such as `L1`. `prompt_template` is how the question is asked
+    (`prompt_templates.TEMPLATES`); the default one is not written.
     """
 
     id: Name
@@ -46,6 +49,9 @@ class Sample(Record):
     source: str = ""
     licence: str = ""
     metadata: dict[str, str] = {}
+    prompt_template: Annotated[PromptTemplate, Field(exclude_if=lambda name: name == DEFAULT_TEMPLATE)] = (
+        DEFAULT_TEMPLATE
+    )
 
     @model_validator(mode="after")
     def _task_fields(self) -> Sample:

@@ -137,6 +137,32 @@ def test_shuffled_options_keep_the_right_one_and_reasoning_keeps_its_letters(tmp
     assert sample(tmp_path, taught, order).options == ("a cup", "a book")
 
 
+def test_rows_are_asked_as_the_run_says_unless_they_say_it_themselves(public_set, context):
+    own = {"video": "NeXT-QA/7.mp4", "question": "When?", "answer": "1 to 2", "task": "temporal_grounding",
+           "spans": [[1, 2]], "split": "train"}  # fmt: skip
+    rows = [own | {"id": "a", "prompt_template": "videochat_r1"}, own | {"id": "b", "question": "Where?"},
+            own | {"id": "c", "question": "Who?", "prompt_template": "video-r1"},
+            {"id": "d", "video": own["video"], "question": "How many?", "answer": "3", "task": "numerical"}]  # fmt: skip
+    settings = public_set(rows, ["NeXT-QA/7.mp4"], []).model_copy(
+        update={"prompt_template": "video_r1", "max_quarantine_fraction": 0.5}
+    )
+    outputs = ingest(settings, context)
+    dataset = DatasetReader(context.open_store().get(outputs.artifacts["dataset"]))
+    assert {item.id: item.prompt_template for item in dataset.samples()} == {"a": "videochat_r1", "d": "video_r1"}
+    assert [item.detail for item in dataset.quarantine()] == [
+        "prompt_template: video_r1 has no words for temporal_grounding, only for multiple_choice, numerical, regression, "
+        "ocr, free_form",
+        "prompt_template: Input should be 'deepvideo', 'seed_bench_r1', 'video_r1' or 'videochat_r1'",
+    ]
+
+
+def test_a_templates_words_count_in_the_prompts_length(public_set, context):
+    short = public_set([VIDEO_R1], ["NeXT-QA/7.mp4"], []).model_copy(update={"max_prompt_length": 500})
+    ingest(short, context)  # the policy has a token a byte; the project's own words take some 200
+    with pytest.raises(IngestError, match="prompt_too_long"):
+        ingest(short.model_copy(update={"prompt_template": "video_r1"}), context)
+
+
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [

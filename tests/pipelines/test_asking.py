@@ -77,6 +77,13 @@ def test_a_question_that_cannot_be_asked_says_why(options: list[str], task: str,
         make_sample("a.mp4", "What?", options, task)
 
 
+def test_a_question_is_asked_in_the_words_of_the_run_if_it_has_some() -> None:
+    asked = make_sample("a.mp4", "What?", ["red", "green"], "", "seed_bench_r1")
+    assert asked.prompt_template == "seed_bench_r1"
+    with pytest.raises(SettingsError, match="--task: ingest.prompt_template: seed_bench_r1 has no words for free_form"):
+        make_sample("a.mp4", "What?", [], "", "seed_bench_r1")
+
+
 def test_a_folder_that_is_no_policy_and_a_run_without_one_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="is neither a model's folder"):
         find_policy(tmp_path)

@@ -59,6 +59,10 @@ def test_assignments_read_numbers_that_yaml_takes_for_text() -> None:
         ({"training.num_generations": 4}, ["did you mean sampling.num_generations"]),
         ({"pipeline.rounds": 51}, ["pipeline.rounds", "<= 50"]),
         ({"training.zero_stage": 4}, ["training.zero_stage: got 4; allowed: 1 | 2 | 3"]),
+        (
+            {"ingest.prompt_template": "video-r1"},
+            ["ingest.prompt_template: got 'video-r1'; allowed: deepvideo | seed_bench_r1 | video_r1 | videochat_r1"],
+        ),
         ({"training": 5}, ["training: is a section", "got 5"]),
         ({"rewards.reward_funcs": "acc"}, ["rewards.reward_funcs: 'acc' is neither"]),
         (

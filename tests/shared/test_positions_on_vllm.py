@@ -75,7 +75,18 @@ def make_prompt(frames: int, fps: float, image: bool) -> Prompt:
     return Prompt(key, sample, video, fps, image=picture)
 
 
+def worded(prompt: Prompt, **changes: Any) -> Prompt:
+    """The prompt in another project's words."""
+    key = f"{prompt.key}, as {changes['prompt_template']} asks it"
+    sample = Sample.model_validate(prompt.sample.model_dump() | changes | {"question": f"What is in {key}?"})
+    return replace(prompt, key=key, sample=sample)
+
+
 MATRIX = [make_prompt(*cell) for cell in itertools.product(FRAMES, RATES, (False, True))]
+MATRIX += [  # the first one's text stands before its video
+    worded(make_prompt(7, 1.7, False), prompt_template="videochat_r1", task="temporal_grounding", spans=[(1, 2)]),
+    worded(make_prompt(7, 1.7, True), prompt_template="video_r1"),
+]
 
 
 def write_policy(model_type: str, folder: Path) -> Path:
@@ -134,7 +145,7 @@ def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_vllm_sees_the_token_ids_and_positions_of_the_trainer(asked: Asked) -> None:
     processor = load_processor(asked.policy)
     timed = family_of(asked.policy).timed
-    assert len({seen.token_ids for seen in asked.seen}) == len(MATRIX) == len(FRAMES) * len(RATES) * 2
+    assert len({seen.token_ids for seen in asked.seen}) == len(MATRIX) == len(FRAMES) * len(RATES) * 2 + 2
     for prompt, seen in zip(asked.prompts, asked.seen, strict=True):
         ours = encode_prompt(processor, prompt)
         grids = {"video": ours.video_grid_thw, "image": ours.image_grid_thw}

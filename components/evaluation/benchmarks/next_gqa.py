@@ -11,8 +11,9 @@ from typing import Any
 
 from components.evaluation.benchmarks.capitals import first_capital
 from components.evaluation.benchmarks.contracts import Benchmark, Decoding, FramePolicy, Row, Scored, Scoring
-from components.evaluation.benchmarks.rows import field, first_file, lettered, read_json, read_table
+from components.evaluation.benchmarks.rows import field, first_file, read_json, read_table
 from components.evaluation.benchmarks.strict import strict_protocol, strict_score
+from components.shared.prompt_templates import videochat_r1 as prompt
 from components.shared.prompts import option_letter
 from components.shared.public_rows import bare_options, next_gqa_spans
 from components.shared.rewards.answers import Fallback, read_glue, read_spans
@@ -80,19 +81,6 @@ def sample(row: Row) -> Sample:
         split="test",
         source=NAME,
         metadata={"spans": json.dumps(spans), "type": kind, "family": {"C": "causal", "T": "temporal"}[kind[0]]},
-    )
-
-
-def prompt(sample: Sample) -> str:
-    """VideoChat-R1's prompt for an answer and its moments."""
-    options = str(lettered(sample.options, "({letter}) {option}"))
-    return (
-        f'Answer the question: "{sample.question}" according to the content of the video. Select the answer from :{options}.'
-        "\n\nOutput your thought process within the <think> </think> tags, including analysis with either specific "
-        "timestamps (xx.xx) or time ranges (xx.xx to xx.xx) in <timestep> </timestep> tags.\n\nThen, provide your answer "
-        "within the <answer> </answer> tags, output the corresponding letter of the option. At the same time, in the <glue> "
-        "</glue> tags, present the precise time period in seconds of the video clips on which you base your answer to this "
-        "question in the format of [(s1, e1), (s2, e2), ...]. For example: <answer>A</answer><glue>[(5.2, 10.4)]</glue>.\n"
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from components.evaluation.benchmarks.contracts import Benchmark, Decoding, FramePolicy, Row, Scored, Scoring
-from components.evaluation.benchmarks.rows import field, lettered, read_table
+from components.evaluation.benchmarks.rows import field, read_table
 from components.evaluation.benchmarks.strict import strict_protocol
+from components.shared.prompt_templates import seed_bench_r1 as prompt
 from components.shared.prompts import option_letter
 from components.shared.public_rows import seed_bench_r1_media
 from components.shared.schemas import Sample
@@ -47,15 +48,6 @@ def sample(row: Row) -> Sample:
         split=level,
         source=NAME,
         metadata=groups,
-    )
-
-
-def prompt(sample: Sample) -> str:
-    """The paper's prompt as well; the video comes first, then the image, then this text."""
-    return (
-        "\n".join([sample.question, *lettered(sample.options)])
-        + "\n Output the thinking process in <think> </think> and final answer in <answer> </answer> tags, i.e., "
-        "<think> reasoning process here </think><answer> answer here </answer>. "
     )
 
 
