@@ -19,7 +19,7 @@ from components.shared.store import FolderStore, Store
 
 FRAMES, USES = "frames", "frame-uses"  # entries, and lists of those that an ingest used
 _CHECK = hashlib.sha256().digest_size
-_MADE_BY = ("decode_worker.py", "frame_sampling.py", "readers")
+_MADE_BY = ("decode_worker.py", "frame_sampling.py", "frame_size.py", "readers")
 
 
 @functools.cache
