@@ -86,4 +86,5 @@ BENCHMARK = Benchmark(
     rows=rows,
     sample=sample,
     protocols=(strict_protocol(FRAMES), OFFICIAL),
+    paper="official",
 )
