@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from pipelines.benchmarking.frames import BenchmarkFrames, Medium, Seen, media_o
 from pipelines.benchmarking.policy import Policy
 from pipelines.settings import RunSettings
 
-ASKED = "asked.jsonl"
+ASKED, _SCRATCH = "asked.jsonl", ".scratch"
 # of the generation settings, those that answers depend on; the others move speed and memory alone
 _DETERMINING = ("engine", "dtype", "tensor_parallel_size", "enforce_eager")
 
@@ -72,11 +72,15 @@ def answer_job(job: Job, desk: Desk) -> Outcome:
     An answer is known by all that determines it: policy, item, prompt, frames, decoding, seed, engine and its version.
     What is asked is first appended to `asked.jsonl` in the output folder.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        factor = vision_grid(desk.policy.folder).factor
-        policy = job.scoring.frames
-        frames = BenchmarkFrames(job.root, policy, desk.store, desk.settings.ingest, factor, Path(scratch))
+    scratch = desk.output / _SCRATCH
+    shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+    factor, settings = vision_grid(desk.policy.folder).factor, desk.settings.ingest
+    frames = BenchmarkFrames(job.root, job.scoring.frames, desk.store, settings, factor, scratch)
+    try:
         outcome = _Asking(job, desk, frames).run()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if outcome.asked:
         frames.trim()
     return outcome
 
