@@ -22,7 +22,7 @@ from pipelines.benchmarking.policy import Policy
 from pipelines.score_cli import score_answered
 from pipelines.settings import RunSettings, SettingsError, build_settings
 
-_MAX_MODEL_LEN = 16384  # tokens, Video-R1's own; less where the model takes less
+_MAX_MODEL_LEN = 32768  # tokens; less where the model takes less. 64 frames at the bound of qwen-vl-utils are 24,576
 _NAMED = 3  # examples in a refusal
 
 
