@@ -60,6 +60,12 @@ class FrameCache:
             layer.write_object(f"{FRAMES}/{name}", hashlib.sha256(data).digest() + data)
         self._used.add(name)
 
+    def drop(self, name: str) -> None:
+        """Delete an entry from every layer."""
+        for layer in self._layers:
+            layer.delete_objects(f"{FRAMES}/{name}")
+        self._used.discard(name)
+
     def trim(self, max_bytes: float) -> None:
         """Note what this ingest used, and delete the least recently used entries of each layer down to `max_bytes`."""
         for layer in self._layers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -107,16 +106,23 @@ class _Asking:
         )
         with (
             progress(self._job.benchmark.title, total=total, unit="questions") as advance,
-            contextlib.closing(self._frames.look(wanted)) as looked,
+            self._frames.look(wanted) as looked,
         ):
             advance(total - sum(len(chunk) for chunk in missing.values()))
             stream = zip(wanted, looked, strict=True)
+            place = {medium: index for index, medium in enumerate(wanted, start=1)}
+            last_use = {medium: n for n, chunk in missing.items() for s in chunk for medium in self._media[s.id]}
             for number, chunk in missing.items():
                 needed = {medium for sample in chunk for medium in self._media[sample.id]}
+                self._frames.need(max((place[medium] for medium in needed), default=0))
                 while not needed <= self._seen.keys():
                     medium, what = next(stream)
                     self._seen[medium] = what
                 self._ask(number, chunk)
+                for medium in sorted(needed, key=lambda medium: place[medium]):
+                    what = self._seen[medium]
+                    if last_use[medium] == number and isinstance(what, Seen):
+                        self._frames.done_with(what)
                 advance(len(chunk))
         return self._outcome
 

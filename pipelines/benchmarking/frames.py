@@ -12,8 +12,9 @@ import itertools
 import json
 import os
 import threading
-from collections import defaultdict
-from collections.abc import Generator, Iterable, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from components.shared.store import Store
 
 SEEN = "seen-media"  # where the store remembers files that were decoded
 _GIGABYTE = 1e9
+_LARGE = 4000  # pixels a side: above every protocol's bound
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,30 @@ def media_of(sample: Sample, policy: FramePolicy) -> tuple[Medium, ...]:
     return (Medium(sample.video, clip), *image)
 
 
+class _Gate:
+    """Lets numbered threads pass, those below a rising number; none any more when it is closed."""
+
+    def __init__(self, open_to: int) -> None:
+        self._changed = threading.Condition()
+        self._open_to, self._closed = open_to, False
+
+    def passed(self, number: int) -> bool:
+        """Wait for one's turn; False if the gate was closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or number < self._open_to)
+            return not self._closed
+
+    def open(self, open_to: int) -> None:
+        with self._changed:
+            self._open_to = max(self._open_to, open_to)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
 class BenchmarkFrames:
     """The frames of one benchmark's media under one policy. `scratch` holds the workers' output."""
 
@@ -70,15 +96,23 @@ class BenchmarkFrames:
     ) -> None:
         self._root, self._store, self._settings, self._scratch = root, store, settings, scratch
         self._cache = FrameCache(store)
-        self._sampling = FrameSampling(
+        sampling = FrameSampling(
             num_frames=max(2, policy.max_frames // 2 * 2),
             fps=policy.fps or 0.0,
             min_frames=policy.min_frames,
             indices=policy.indices,
-        ).model_dump()
+        )
         bounds = {"fixed": policy.size, "factor": factor}
         bounds |= {name: getattr(policy, name) for name in ("min_pixels", "max_pixels", "total_pixels")}
-        self._size = FrameSize.model_validate({k: v for k, v in bounds.items() if v is not None}).model_dump()
+        size = FrameSize.model_validate({k: v for k, v in bounds.items() if v is not None})
+        self._sampling, self._size = sampling.model_dump(), size.model_dump()
+        self._bound = settings.frame_cache_size * _GIGABYTE
+        height, width = size.of(_LARGE, _LARGE, sampling.num_frames)
+        self._largest = 3 * sampling.num_frames * height * width  # bytes of a medium's frames, about
+        self._sizes: dict[str, int] = {}  # of the entries that this evaluation uses, bytes
+        self._users: Counter[str] = Counter()  # media that show an entry and are still needed
+        self._finished: deque[str] = deque()
+        self._lock = threading.Lock()
         self._engine = engine_version(ENGINES[settings.decoder])
         self._busy: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # by entry: copies wait
         self._numbers = itertools.count()
@@ -91,12 +125,36 @@ class BenchmarkFrames:
         found = self._store.read_objects(list(dict.fromkeys(notes.values())))
         return {medium: Seen.model_validate_json(raw) for medium, note in notes.items() if (raw := found[note])}
 
-    def look(self, media: Sequence[Medium]) -> Generator[Seen | Quarantined]:
-        """Each medium's frames put into the cache, in order, decoded ahead on all workers; or why it is unusable."""
+    @contextmanager
+    def look(self, media: Sequence[Medium]) -> Iterator[Iterator[Seen | Quarantined]]:
+        """Each medium's frames put into the cache, in order, on all workers; or why it is unusable.
+
+        Decoding runs ahead of what was asked for by `need`, by as many media as fit into half the cache.
+        """
         workers = self._settings.decode_workers or len(os.sched_getaffinity(0))
-        workers = min(workers, max(1, len(media)))
-        pool = DecodePool(workers, self._scratch / "decode.log", self._settings.decoder)
-        return pool.map(functools.partial(self._one, pool), media)
+        self._ahead = max(2 * workers, int(self._bound / 2 / self._largest))
+        self._gate = _Gate(self._ahead)
+        pool = DecodePool(min(workers, max(1, len(media))), self._scratch / "decode.log", self._settings.decoder)
+        results = pool.map(functools.partial(self._one, pool), list(enumerate(media)))
+        try:
+            yield results
+        finally:
+            self._gate.close()
+            results.close()
+
+    def need(self, count: int) -> None:
+        """The first `count` of the media that are looked at are needed now."""
+        self._gate.open(count + self._ahead)
+
+    def done_with(self, seen: Seen) -> None:
+        """No further question shows this medium: its frames go, the oldest first, when the cache is full."""
+        with self._lock:
+            self._users[seen.entry] -= 1
+            self._finished.append(seen.entry)
+            while self._finished and sum(self._sizes.values()) > self._bound:
+                entry = self._finished.popleft()
+                if self._users[entry] <= 0 and self._sizes.pop(entry, 0):  # 0: another medium had the same frames
+                    self._cache.drop(entry)
 
     def load(self, seen: Seen) -> np.ndarray:
         """The frames, uint8 (T, H, W, 3), of a medium that was looked at. Raises RuntimeError if the cache lost them."""
@@ -107,9 +165,12 @@ class BenchmarkFrames:
 
     def trim(self) -> None:
         """Bring the cache below its bound, the least recently used frames first."""
-        self._cache.trim(self._settings.frame_cache_size * _GIGABYTE)
+        self._cache.trim(self._bound)
 
-    def _one(self, pool: DecodePool, medium: Medium) -> Seen | Quarantined:
+    def _one(self, pool: DecodePool, numbered: tuple[int, Medium]) -> Seen | Quarantined:
+        number, medium = numbered
+        if not self._gate.passed(number):
+            return Quarantined(item=medium.name, reason="stopped", detail="the evaluation ended before")
         path = find_medium(self._root, medium.name)
         if path is None:
             return Quarantined(item=medium.name, reason="missing", detail="there is no such file in the copy")
@@ -122,9 +183,11 @@ class BenchmarkFrames:
 
     def _decoded(self, pool: DecodePool, path: Path, recipe: dict[str, Any]) -> Seen:
         note = self._note(path, recipe)
-        raw = self._store.read_object(note)
-        if raw and self._cache.read((seen := Seen.model_validate_json(raw)).entry):
-            return seen
+        if raw := self._store.read_object(note):
+            seen = Seen.model_validate_json(raw)
+            if cached := self._cache.read(seen.entry):
+                self._note_use(seen.entry, len(cached))
+                return seen
         with pool.worker() as worker:
             content = worker.ask(self._settings.decode_timeout, operation="digest", path=str(path))["digest"]
         entry = entry_name(content, recipe | {"engine": self._engine if recipe["operation"] == "video" else ""})
@@ -133,11 +196,17 @@ class BenchmarkFrames:
             if found is None:
                 found = self._decode(pool, path, recipe)
                 self._cache.write(entry, found)
+            self._note_use(entry, len(found))
         times, frames = json.loads(found.partition(b"\n")[0])["timestamps"], _array(found)
         fps = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 1.0
         seen = Seen(entry=entry, digest=frames_digest(frames), fps=fps)
         self._store.write_object(note, seen.model_dump_json().encode())
         return seen
+
+    def _note_use(self, entry: str, size: int) -> None:
+        with self._lock:
+            self._sizes[entry] = size
+            self._users[entry] += 1
 
     def _recipe(self, medium: Medium) -> dict[str, Any]:
         """What a worker is asked, but for the paths: all that shapes the frames of a content."""
