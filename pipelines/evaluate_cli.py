@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from pipelines.options import Assignments, SettingsFile
 from pipelines.overrides import parse_assignments, read_overrides
 from pipelines.run_folder import RunFolder, RunRefused
 from pipelines.settings import SettingsError
+
+if TYPE_CHECKING:
+    from pipelines.benchmarking.asking import Job, Outcome
 
 app = typer.Typer()
 console = Console()
@@ -122,7 +125,7 @@ def evaluate(
         sys.exit(1)
 
 
-def _tell(job: Any, outcome: Any) -> None:
+def _tell(job: Job, outcome: Outcome) -> None:
     answered, total = len(outcome.answers), len(job.samples)
     console.print(
         f"\n{job.benchmark.title}: {answered} of {total} questions answered, {outcome.asked} of them asked now", **PLAIN

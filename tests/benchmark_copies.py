@@ -122,16 +122,11 @@ def write_copy(name: str, root: Path) -> int:
     """The annotations of a small copy, and a real file for each of its videos and images; returns the number of items."""
     make, count = COPIES[name]
     make(root)
-    assert write_media(name, root) == count
-    return count
-
-
-def write_media(name: str, root: Path) -> int:
-    """A real file, each of another content, for every video and image that the copy lacks; returns the number of items."""
     _, media, rows = missing_media(find_benchmark(name), root)
+    assert rows == count
     for index, path in enumerate(media):
         _write_medium(root / path, index)
-    return rows
+    return count
 
 
 def _write_medium(path: Path, seed: int) -> None:

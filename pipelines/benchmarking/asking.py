@@ -24,6 +24,7 @@ from pipelines.benchmarking.policy import Policy
 from pipelines.settings import RunSettings
 
 ASKED, _SCRATCH = "asked.jsonl", ".scratch"
+_CHUNK_BYTES = 2e9  # of a chunk's frames; as numbers that the model takes they are four times as many
 # of the generation settings, those that answers depend on; the others move speed and memory alone
 _DETERMINING = ("engine", "dtype", "tensor_parallel_size", "enforce_eager")
 
@@ -66,7 +67,7 @@ class Outcome:
 
 
 def answer_job(job: Job, desk: Desk) -> Outcome:
-    """Every answer to the job's questions that there is or can be had, asked in chunks of evaluation.chunk_questions.
+    """Every answer to the job's questions that there is or can be had, asked in chunks of evaluation.chunk_questions at most.
 
     An answer is known by all that determines it: policy, item, prompt, frames, decoding, seed, engine and its version.
     What is asked is first appended to `asked.jsonl` in the output folder.
@@ -93,7 +94,8 @@ class _Asking:
         self._outcome = Outcome()
 
     def run(self) -> Outcome:
-        size, (which, of) = self._desk.settings.evaluation.chunk_questions, self._desk.shard
+        which, of = self._desk.shard
+        size = min(self._desk.settings.evaluation.chunk_questions, max(1, int(_CHUNK_BYTES / self._frames.largest)))
         self._recall()
         chunks = [self._job.samples[start : start + size] for start in range(0, len(self._job.samples), size)]
         mine = {number: chunk for number, chunk in enumerate(chunks) if number % of == which}

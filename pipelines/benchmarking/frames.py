@@ -108,7 +108,7 @@ class BenchmarkFrames:
         self._sampling, self._size = sampling.model_dump(), size.model_dump()
         self._bound = settings.frame_cache_size * _GIGABYTE
         height, width = size.of(_LARGE, _LARGE, sampling.num_frames)
-        self._largest = 3 * sampling.num_frames * height * width  # bytes of a medium's frames, about
+        self.largest = 3 * sampling.num_frames * height * width  # bytes of a medium's frames, about
         self._sizes: dict[str, int] = {}  # of the entries that this evaluation uses, bytes
         self._users: Counter[str] = Counter()  # media that show an entry and are still needed
         self._finished: deque[str] = deque()
@@ -132,7 +132,7 @@ class BenchmarkFrames:
         Decoding runs ahead of what was asked for by `need`, by as many media as fit into half the cache.
         """
         workers = self._settings.decode_workers or len(os.sched_getaffinity(0))
-        self._ahead = max(2 * workers, int(self._bound / 2 / self._largest))
+        self._ahead = max(2 * workers, int(self._bound / 2 / self.largest))
         self._gate = _Gate(self._ahead)
         pool = DecodePool(min(workers, max(1, len(media))), self._scratch / "decode.log", self._settings.decoder)
         results = pool.map(functools.partial(self._one, pool), list(enumerate(media)))
@@ -151,7 +151,7 @@ class BenchmarkFrames:
         with self._lock:
             self._users[seen.entry] -= 1
             self._finished.append(seen.entry)
-            while self._finished and sum(self._sizes.values()) > self._bound:
+            while self._finished and sum(list(self._sizes.values())) > self._bound:
                 entry = self._finished.popleft()
                 if self._users[entry] <= 0 and self._sizes.pop(entry, 0):  # 0: another medium had the same frames
                     self._cache.drop(entry)
@@ -183,30 +183,40 @@ class BenchmarkFrames:
 
     def _decoded(self, pool: DecodePool, path: Path, recipe: dict[str, Any]) -> Seen:
         note = self._note(path, recipe)
-        if raw := self._store.read_object(note):
-            seen = Seen.model_validate_json(raw)
-            if cached := self._cache.read(seen.entry):
-                self._note_use(seen.entry, len(cached))
-                return seen
-        with pool.worker() as worker:
-            content = worker.ask(self._settings.decode_timeout, operation="digest", path=str(path))["digest"]
-        entry = entry_name(content, recipe | {"engine": self._engine if recipe["operation"] == "video" else ""})
-        with self._busy[entry]:
+        raw = self._store.read_object(note)
+        before = Seen.model_validate_json(raw) if raw else None
+        if before:
+            entry = before.entry
+        else:
+            with pool.worker() as worker:
+                content = worker.ask(self._settings.decode_timeout, operation="digest", path=str(path))["digest"]
+            entry = entry_name(content, recipe | {"engine": self._engine if recipe["operation"] == "video" else ""})
+        with self._busy[entry], self._claimed(entry):
             found = self._cache.read(entry)
+            if found is not None and before:
+                self._sizes[entry] = len(found)
+                return before
             if found is None:
                 found = self._decode(pool, path, recipe)
                 self._cache.write(entry, found)
-            self._note_use(entry, len(found))
+            self._sizes[entry] = len(found)
         times, frames = json.loads(found.partition(b"\n")[0])["timestamps"], _array(found)
         fps = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 1.0
         seen = Seen(entry=entry, digest=frames_digest(frames), fps=fps)
         self._store.write_object(note, seen.model_dump_json().encode())
         return seen
 
-    def _note_use(self, entry: str, size: int) -> None:
+    @contextmanager
+    def _claimed(self, entry: str) -> Iterator[None]:
+        """Keep `done_with` from dropping the entry, from now until this medium's own turn; not if the block fails."""
         with self._lock:
-            self._sizes[entry] = size
             self._users[entry] += 1
+        try:
+            yield
+        except Rejected:
+            with self._lock:
+                self._users[entry] -= 1
+            raise
 
     def _recipe(self, medium: Medium) -> dict[str, Any]:
         """What a worker is asked, but for the paths: all that shapes the frames of a content."""

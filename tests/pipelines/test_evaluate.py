@@ -25,7 +25,7 @@ from pipelines.cli import app
 from pipelines.run_folder import RunRefused
 from pipelines.score_cli import score_file
 from pipelines.settings import SettingsError
-from tests.benchmark_copies import COPIES, write_copy, write_media
+from tests.benchmark_copies import write_copy
 from tests.videos import write_video
 
 SHORT = ["--max-frames", "4", "--max-new-tokens", "16", "--max-pixels", "12544"]  # 16 vision tokens a pair of frames
@@ -158,30 +158,6 @@ def test_bad_videos_are_set_apart_and_counted_and_mended_ones_alone_are_asked(
     write_video(bad, frames=24, fps=8, seed=99)  # another content under the same name: its questions are new ones
     code, _, _ = evaluate(output, {"vsi_bench": copy})
     assert code == 0 and {item for (_, _, item), times in asked(output).items() if times == 2} == set(hurt)
-
-
-def test_frames_stay_within_the_caches_bound_while_an_evaluation_runs(
-    evaluate: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Eight videos, a cache of two and a half; a question a chunk. Decoding runs two videos ahead at least."""
-    copy, output = tmp_path / "copy", tmp_path / "out"
-    COPIES["mvbench"][0](copy)
-    for index, task in enumerate(sorted((copy / "json").glob("*.json"))):
-        rows = json.loads(task.read_text())[:1] if index < 8 else []
-        task.write_text(json.dumps([row | {"video": f"{index}.mp4"} for row in rows]))
-    assert write_media("mvbench", copy) == 8
-    held: list[int] = []
-
-    def measure(*_: Any) -> None:
-        held.append(len(list((output / "store/frames").iterdir())))
-
-    monkeypatch.setattr("pipelines.benchmarking.asking.append_line", measure)  # called before each chunk is asked
-    size = 4 * 112 * 112 * 3 + 1000  # bytes of a video's frames
-    cache = ["--set", f"ingest.frame_cache_size={2.5 * size / 1e9}", "--set", "ingest.decode_workers=1"]
-    code, told, _ = evaluate(output, {"mvbench": copy}, *cache, "--set", "evaluation.chunk_questions=1")
-    assert code == 0 and "8 of 8 questions answered, 8 of them asked now" in told
-    assert len(held) == 8 and max(held) <= 4, held
-    assert len(list((output / "store/frames").iterdir())) <= 2
 
 
 def test_shards_share_a_store_and_one_command_puts_them_together(
