@@ -85,7 +85,7 @@ def sample(row: Row) -> Sample:
 
 
 def prompt(sample: Sample) -> str:
-    """VideoChat-R1's prompt for an answer and its moments; it stands before the video."""
+    """VideoChat-R1's prompt for an answer and its moments."""
     options = str(lettered(sample.options, "({letter}) {option}"))
     return (
         f'Answer the question: "{sample.question}" according to the content of the video. Select the answer from :{options}.'
