@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from components.evaluation.benchmarks import BENCHMARKS, BenchmarkError, find_benchmark
+from components.evaluation.benchmarks import BENCHMARKS, Benchmark, BenchmarkError, Scoring, find_benchmark
 from components.shared.files import write_atomic
 from components.shared.rewards.answers import Fallback
 from pipelines.run_folder import RunRefused
+
+if TYPE_CHECKING:
+    from components.evaluation.benchmarks.responses import Answers
 
 app = typer.Typer()
 console = Console()
@@ -98,31 +101,58 @@ def score_file(
 
     `judge` is the address and model of a judge. Raises BenchmarkError for what cannot be scored.
     """
-    from components.evaluation.benchmarks.judge import Judge
     from components.evaluation.benchmarks.responses import read_answers
-    from components.evaluation.benchmarks.scoring import score_answers
-    from components.evaluation.benchmarks.summary import compare as paired
-    from components.evaluation.benchmarks.summary import summarise
 
     found = find_benchmark(benchmark)
     scoring = found.protocol(protocol, fallbacks)
-    asked = Judge(*judge).reply if judge else None
+    rivals = (compare.name, read_answers(found, compare, data)) if compare is not None else None
     answers = read_answers(found, file, data)
+    return score_answered(
+        found,
+        scoring,
+        answers,
+        file.name,
+        rivals=rivals,
+        unwrap=unwrap,
+        allow_missing=allow_missing,
+        judge=judge,
+        seed=seed,
+    )
+
+
+def score_answered(
+    benchmark: Benchmark,
+    scoring: Scoring,
+    answers: Answers,
+    name: str,
+    *,
+    rivals: tuple[str, Answers] | None = None,
+    unwrap: bool = False,
+    allow_missing: bool = False,
+    judge: tuple[str, str] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """`score_file` of responses at hand; `name` and the rivals' first part say where they come from."""
+    from components.evaluation.benchmarks.judge import Judge
+    from components.evaluation.benchmarks.scoring import score_answers
+    from components.evaluation.benchmarks.summary import compare, summarise
+
+    asked = Judge(*judge).reply if judge else None
     items = score_answers(scoring, answers, unwrap=unwrap, judge=asked)
-    result = summarise(found, scoring, items, allow_missing=allow_missing, seed=seed)
+    result = summarise(benchmark, scoring, items, allow_missing=allow_missing, seed=seed)
     result |= {
-        "input": file.name,
+        "input": name,
         "unwrap": unwrap,
         "complete_set": answers.complete_set,
         "judge": judge[1] if judge else "",
     }
-    if compare is not None:
-        others = read_answers(found, compare, data)
+    if rivals is not None:
+        title, others = rivals
         if [sample.id for sample in others.samples] != [sample.id for sample in answers.samples]:
-            raise BenchmarkError(f"--compare {compare}: holds other items than {file}, or in another order; use --data")
-        rivals = score_answers(scoring, others, unwrap=unwrap, judge=asked)
-        summarise(found, scoring, rivals, allow_missing=allow_missing, seed=seed)  # refuses what is incomplete
-        result["comparison"] = {"with": compare.name} | paired(found, items, rivals, seed)
+            raise BenchmarkError(f"--compare {title}: holds other items than {name}, or in another order; use --data")
+        theirs = score_answers(scoring, others, unwrap=unwrap, judge=asked)
+        summarise(benchmark, scoring, theirs, allow_missing=allow_missing, seed=seed)  # refuses what is incomplete
+        result["comparison"] = {"with": title} | compare(benchmark, items, theirs, seed)
     result["items"] = [
         {"id": item.sample.id, "problem": item.problem} | (item.scored.model_dump(mode="json") if item.scored else {})
         for item in items

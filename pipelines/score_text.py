@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from components.evaluation.benchmarks import Benchmark
-from components.evaluation.benchmarks.paper import own_row, paper_tables
+from components.evaluation.benchmarks import Benchmark, find_benchmark
+from components.evaluation.benchmarks.paper import PaperTable, own_row, paper_tables
 
+_LOW, _HIGH = "95 % interval from", "to"
 _GROUP_FIGURES = 2  # more do not fit beside one another
 
 
@@ -21,15 +22,21 @@ def print_result(benchmark: Benchmark, result: Mapping[str, Any], console: Conso
     over = "items" if headline["mean_over"] == ["items"] else "groups (" + " / ".join(headline["mean_over"]) + ")"
     made = [f"protocol {result['protocol']} {result['protocol_version']}", *result["fallbacks"]]
     made += ["unwrapped"] if result["unwrap"] else []
+    made += [f"{name} changed to {value}" for name, value in result.get("changed", {}).items()]
     console.print(f"[bold]{escape(benchmark.title)}[/bold]  {', '.join(made)}", highlight=False)
     console.print(f"accuracy {_interval(headline)}, mean over {over}", highlight=False, markup=False)
     if not result["complete_set"]:
         console.print(
-            f"Scored against the {counts['expected']} rows in the file itself; the official set has "
-            f"{result['official_size']}: without --data nothing tells what is missing.",
+            f"These are {counts['expected']} items, the official set has {result['official_size']}: what is missing of it "
+            "is not counted.",
             highlight=False,
         )
     console.print(_counted(counts), highlight=False)
+    if cut_off := result.get("cut_off"):
+        console.print(
+            f"{cut_off} answers were cut off at max_new_tokens = {result['decoding']['max_new_tokens']}",
+            highlight=False,
+        )
     console.print(_figures(benchmark, result))
     if len(benchmark.figures) > _GROUP_FIGURES:
         console.print(_all_figures(result))
@@ -102,23 +109,47 @@ def print_paper_tables(results: Sequence[Mapping[str, Any]], name: str, console:
         own = own_row(shown, results)
         if not any(own):
             continue
-        table = Table(title=shown.title, pad_edge=False)
-        for title in ("", *shown.columns):
-            table.add_column(escape(title))
-        for row, figures in shown.rows.items():
-            table.add_row(escape(row), *("-" if figure is None else f"{figure:.1f}" for figure in figures))
-        table.add_section()
-        table.add_row(
-            f"[bold]{escape(name)}[/bold]", *("-" if cell is None else _percent(cell["value"]) for cell in own)
-        )
-        console.print(table)
+        for columns in _fitting(shown, name, console.width):
+            console.print(_paper_table(shown, columns, own, name))
     for result in results:
-        counts = result["counts"]
+        counts, benchmark = result["counts"], find_benchmark(result["benchmark"])
+        made = f"protocol {result['protocol']} {result['protocol_version']}"
+        if result["protocol"] != benchmark.paper:
+            made += f" (the paper's: {benchmark.paper})"
         console.print(
-            f"{result['benchmark']}: protocol {result['protocol']} {result['protocol_version']}, {counts['scored']} of "
-            f"{counts['expected']} items, official size {result['official_size']}",
-            highlight=False,
+            f"{benchmark.name}: {made}, official size {result['official_size']}: {_counted(counts)}", highlight=False
         )
+
+
+def _fitting(shown: PaperTable, name: str, width: int) -> list[list[int]]:
+    """The columns' indices in as many parts as a terminal of `width` characters needs, each part a table with all rows."""
+    room = width - max(map(len, [*shown.rows, name, _LOW])) - 3
+    parts: list[list[int]] = [[]]
+    left = room
+    for index, title in enumerate(shown.columns):
+        needs = max(len(title), len("100.0")) + 3
+        if needs > left and parts[-1]:
+            parts.append([])
+            left = room
+        parts[-1].append(index)
+        left -= needs
+    return parts
+
+
+def _paper_table(
+    shown: PaperTable, columns: Sequence[int], own: Sequence[Mapping[str, Any] | None], name: str
+) -> Table:
+    table, titles = Table(title=shown.title, pad_edge=False), list(shown.columns)
+    for title in ("", *(titles[index] for index in columns)):
+        table.add_column(escape(title), no_wrap=True)
+    for row, figures in shown.rows.items():
+        cells = (figures[index] for index in columns)
+        table.add_row(escape(row), *("-" if figure is None else f"{figure:.1f}" for figure in cells))
+    table.add_section()
+    mine = [own[index] for index in columns]
+    for title, part in ((f"[bold]{escape(name)}[/bold]", "value"), (_LOW, "low"), (_HIGH, "high")):
+        table.add_row(title, *("-" if cell is None else _percent(cell[part]) for cell in mine))
+    return table
 
 
 def _interval(figure: Mapping[str, Any], signed: bool = False) -> str:

@@ -10,26 +10,34 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from components.ingest.frame_sampling import FrameSampling, within
+from components.ingest.frame_size import FrameSize
 from components.ingest.readers import load_decoder, open_video
-from components.ingest.readers.contracts import Decoder, Unusable
+from components.ingest.readers.contracts import Decoder, Unusable, VideoReader
 from components.shared.processes import die_with_parent
 
 _BLOCK = 1 << 20  # bytes
+_RESIZED_AT_ONCE = 8  # frames: a long video's frames in their own size would fill the memory
+Size = int | dict[str, Any]  # a square's side in pixels, or the fields of FrameSize
 
 
 def digest(path: str) -> dict[str, Any]:
-    """SHA-256 of the file's content."""
+    """SHA-256 of the file's content, or of a folder's names and contents."""
+    files = sorted(file for file in Path(path).iterdir() if file.is_file()) if os.path.isdir(path) else [Path(path)]
     found = hashlib.sha256()
     size = 0
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            found.update(block)
-            size += len(block)
+    for each in files:
+        if os.path.isdir(path):
+            found.update(f"{each.name}\0{each.stat().st_size}\0".encode())
+        with open(each, "rb") as file:
+            while block := file.read(_BLOCK):
+                found.update(block)
+                size += len(block)
     if size == 0:
         raise Unusable("empty_file", "the file has zero bytes")
     return {"digest": found.hexdigest()}
@@ -40,25 +48,27 @@ def video(
     out: str,
     *,
     decoder: Decoder,
-    frame_size: int,
+    frame_size: Size,
     sampling: dict[str, Any],
     clip: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
-    """Decode sampled frames, uint8 (T, frame_size, frame_size, 3), into `out` (.npy); returns times in seconds.
+    """Decode sampled frames, uint8 (T, H, W, 3), into `out` (.npy); returns times in seconds.
 
     `sampling` are the fields of FrameSampling. Times within a clip count from its begin.
     """
-    with open(path, "rb") as file:
-        if not file.read(1):
-            raise Unusable("empty_file", "the file has zero bytes")
-    reader = open_video(path, decoder, frame_size)
+    if not os.path.isdir(path):
+        with open(path, "rb") as file:
+            if not file.read(1):
+                raise Unusable("empty_file", "the file has zero bytes")
+    square = frame_size if isinstance(frame_size, int) else None
+    reader = open_video(path, decoder, square)
     times = reader.times()
     inside = np.arange(len(times)) if clip is None else within(times, clip)
     if len(inside) < 2:
         where = "the video" if clip is None else f"the clip of {clip[0]:g} to {clip[1]:g} s"
         raise Unusable("too_short", f"{where} has {len(inside)} frame(s), at least 2 are needed")
     chosen = inside[FrameSampling.model_validate(sampling).choose(times[inside])]
-    frames = reader.frames(chosen)
+    frames = reader.frames(chosen) if isinstance(frame_size, int) else _resized(reader, chosen, frame_size)
     begin = 0.0 if clip is None else clip[0]
     last = times[inside[-1], 1]
     timestamps = [round(float(time) - begin, 6) for time in times[chosen, 0]]
@@ -69,15 +79,38 @@ def video(
     return {"timestamps": timestamps, "duration": max(end, timestamps[-1])}
 
 
-def image(path: str, out: str, *, frame_size: int) -> dict[str, Any]:
-    """Decode an image as a single frame, uint8 (1, frame_size, frame_size, 3), into `out` (.npy)."""
+def _resized(reader: VideoReader, chosen: np.ndarray, fields: dict[str, Any]) -> np.ndarray:
+    from PIL import Image
+
+    found = np.empty((0,), dtype=np.uint8)
+    for start in range(0, len(chosen), _RESIZED_AT_ONCE):
+        block = reader.frames(chosen[start : start + _RESIZED_AT_ONCE])
+        if not found.size:
+            height, width = _size_of(fields, block.shape[1], block.shape[2], len(chosen))
+            found = np.empty((len(chosen), height, width, 3), dtype=np.uint8)
+        for place, frame in enumerate(block, start=start):
+            found[place] = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC))
+    return found
+
+
+def _size_of(fields: dict[str, Any], height: int, width: int, frames: int) -> tuple[int, int]:
+    try:
+        return FrameSize.model_validate(fields).of(height, width, frames)
+    except ValueError as error:
+        raise Unusable("bad_shape", str(error)) from error
+
+
+def image(path: str, out: str, *, frame_size: Size) -> dict[str, Any]:
+    """Decode an image as a single frame, uint8 (1, H, W, 3), into `out` (.npy)."""
     from PIL import Image, UnidentifiedImageError
 
     if os.path.getsize(path) == 0:
         raise Unusable("empty_file", "the file has zero bytes")
     try:
         with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("RGB").resize((frame_size, frame_size), Image.Resampling.BICUBIC))
+            fields = {"fixed": (frame_size, frame_size)} if isinstance(frame_size, int) else frame_size
+            height, width = _size_of(fields, picture.height, picture.width, 1)
+            pixels = np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
     except UnidentifiedImageError as error:
         raise Unusable("not_an_image", "the content is no image that can be decoded") from error
     except Image.DecompressionBombError as error:

@@ -19,7 +19,7 @@ from components.shared.store import FolderStore, Store
 
 FRAMES, USES = "frames", "frame-uses"  # entries, and lists of those that an ingest used
 _CHECK = hashlib.sha256().digest_size
-_MADE_BY = ("decode_worker.py", "frame_sampling.py", "readers")
+_MADE_BY = ("decode_worker.py", "frame_sampling.py", "frame_size.py", "readers")
 
 
 @functools.cache
@@ -59,6 +59,12 @@ class FrameCache:
         for layer in self._layers:
             layer.write_object(f"{FRAMES}/{name}", hashlib.sha256(data).digest() + data)
         self._used.add(name)
+
+    def drop(self, name: str) -> None:
+        """Delete an entry from every layer."""
+        for layer in self._layers:
+            layer.delete_objects(f"{FRAMES}/{name}")
+        self._used.discard(name)
 
     def trim(self, max_bytes: float) -> None:
         """Note what this ingest used, and delete the least recently used entries of each layer down to `max_bytes`."""

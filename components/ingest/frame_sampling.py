@@ -18,7 +18,8 @@ _FRAGMENT = re.compile(rf"(?P<file>.+)#t=(?P<begin>{_SECONDS})?(?:,(?P<end>{_SEC
 
 
 class FrameSampling(Record):
-    """Uniformly `num_frames` of the frames that there are, or, with `fps` above 0, as many as that rate gives, if fewer.
+    """Uniformly `num_frames` of the frames that there are, or, with `fps` above 0, as many as that rate gives, if fewer
+    (but `min_frames`, where the video has them).
 
     The count is even and at most the number of frames, for the models take frames in pairs. `indices` says which:
     `linspace` from the first to the last (qwen-vl-utils), every so many from the first (`stride`, LongVideoBench's loader),
@@ -28,6 +29,7 @@ class FrameSampling(Record):
 
     num_frames: Annotated[int, Field(ge=2, multiple_of=2)]
     fps: Annotated[float, Field(ge=0)] = 0.0
+    min_frames: Annotated[int, Field(ge=2)] = 2
     indices: Indices = "linspace"
     include_last: bool = False
 
@@ -36,7 +38,7 @@ class FrameSampling(Record):
         total = len(times)
         wanted = self.num_frames
         if self.fps:
-            wanted = min(wanted, max(2, int((times[-1, 1] - times[0, 0]) * self.fps + 1e-6)))
+            wanted = min(wanted, max(self.min_frames, int((times[-1, 1] - times[0, 0]) * self.fps + 1e-6)))
         count = min(wanted, total) // 2 * 2
         chosen = _CHOICES[self.indices](total, count)
         if self.include_last:

@@ -17,6 +17,7 @@ Messages = list[dict[str, str]]  # of a chat with a judge
 
 
 MAIN_FIGURE = "accuracy"  # what `Scored.score` is called in results
+PAPER = "paper"  # stands for the protocol that the paper's figures come from
 
 
 class BenchmarkError(ValueError):
@@ -39,12 +40,17 @@ class Scored(Record):
 
 
 class FramePolicy(Record):
-    """Which frames a protocol shows. `fps` is the sampling rate before `max_frames` caps it; None: always `max_frames`."""
+    """Which frames a protocol shows. `fps` is the sampling rate before `max_frames` caps it; None: always `max_frames`.
+
+    Where a bound of pixels is None, it is qwen-vl-utils' own. Models take frames in pairs: their number is even.
+    """
 
     max_frames: int
     fps: float | None = None  # frames a second
-    min_frames: int = 1
-    max_pixels: int | None = None  # of one frame, after resizing
+    min_frames: int = 2
+    min_pixels: int | None = None  # of one frame, after resizing
+    max_pixels: int | None = None
+    total_pixels: int | None = None  # of half of all frames together
     size: tuple[int, int] | None = None  # height and width that every frame is resized to, pixels
     indices: Literal["linspace", "stride", "segment_centres"] = "linspace"
     clip: bool = False  # only between the row's own start and end
@@ -57,6 +63,12 @@ class Decoding(Record):
     max_new_tokens: int
     top_p: float = 1.0
     prefill: str = ""  # the answer's first characters, given
+    returned: str = ""  # what of it the protocol puts before the answer that it scores
+    first_line: bool = False  # whether the protocol scores the answer's first line alone
+
+    def kept(self, text: str) -> str:
+        """What the protocol scores of a generated text."""
+        return self.returned + (text.strip().split("\n")[0] if self.first_line else text)
 
 
 class StrictScorer(Interface):
@@ -93,6 +105,7 @@ class Scoring:
     decoding: Decoding
     judge: JudgeRule | None = None
     fallbacks: tuple[Fallback, ...] | None = None  # None: the parser takes none
+    text_first: bool = False  # whether the text stands before the video
 
 
 @dataclass(frozen=True)
@@ -108,15 +121,19 @@ class Benchmark:
     rows: Callable[[Path], Iterator[Row]]
     sample: Callable[[Row], Sample]
     protocols: tuple[Scoring, ...]
+    paper: str  # the protocol that the paper's figures come from
     headline: tuple[str, ...] = ()  # nested groupings whose unweighted mean is the headline; empty: the mean over items
     log_task: Callable[[str], dict[str, str]] = (
         lambda stem: {}
     )  # what an lmms-eval log's file name tells about its rows
 
     def protocol(self, name: str, fallbacks: Sequence[Fallback] = ()) -> Scoring:
-        """The protocol of a name. Raises BenchmarkError if there is none, or if it takes no fall-backs and some are given."""
+        """The protocol of a name; `paper` is the one that the paper's figures come from.
+
+        Raises BenchmarkError if there is none, or if it takes no fall-backs and some are given.
+        """
         for found in self.protocols:
-            if found.name == name:
+            if found.name == (self.paper if name == PAPER else name):
                 return _loosened(found, tuple(fallbacks))
         known = ", ".join(protocol.name for protocol in self.protocols)
         raise BenchmarkError(f"--protocol {name}: {self.name} has no such protocol; it has {known}")

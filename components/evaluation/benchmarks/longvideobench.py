@@ -106,4 +106,5 @@ BENCHMARK = Benchmark(
             seed_bench_r1.DECODING,
         ),
     ),
+    paper="seed_bench_r1",
 )

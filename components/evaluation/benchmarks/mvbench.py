@@ -44,6 +44,7 @@ FOLDERS = {  # task, as its file is named -> folder of its videos below video/
     "episodic_reasoning": "tvqa/frames_fps3_hq",
     "counterfactual_inference": "clevrer/video_validation",
 }
+_PIXELS = video_r1.FRAMES.model_dump(include={"min_pixels", "max_pixels"})
 FRAMES = FramePolicy(max_frames=16, size=(224, 224), indices="segment_centres", clip=True)
 
 
@@ -92,7 +93,8 @@ def prompt(sample: Sample) -> str:
 def official_score(sample: Sample, text: str) -> Scored:
     """Whether the response's first token is part of "(b)" or holds it, without case and points: "" and "(" always are.
 
-    The generation loop of the original keeps only the first line and puts "(" before it; a file of responses has that done.
+    The generation loop of the original keeps only the first line and puts "(" before it (`Decoding.kept`); a file of
+    responses has that done.
     """
     truth = f"({sample.answer.lower()})"
     given = text.lower().split(" ")[0]
@@ -117,7 +119,7 @@ BENCHMARK = Benchmark(
     sample=sample,
     log_task=log_task,
     protocols=(
-        strict_protocol(FRAMES.model_copy(update={"size": None, "max_pixels": video_r1.FRAMES.max_pixels})),
+        strict_protocol(FRAMES.model_copy(update={"size": None} | _PIXELS)),
         Scoring(
             "official",
             1,
@@ -125,8 +127,9 @@ BENCHMARK = Benchmark(
             official_score,
             prompt,
             FRAMES,
-            Decoding(temperature=0.0, max_new_tokens=100, prefill="Best option:("),
+            Decoding(temperature=0.0, max_new_tokens=100, prefill="Best option:(", returned="(", first_line=True),
         ),
         video_r1.PROTOCOL,  # whose videos are not cut to start and end
     ),
+    paper="video_r1",
 )

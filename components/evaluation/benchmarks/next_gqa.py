@@ -25,7 +25,8 @@ SOURCE = "doc-doc/NExT-GQA@63772e0256ad9e34b83d6a108f1ba2041b924607 code/TempGQA
 VIDEOCHAT_R1 = (
     "OpenGVLab/VideoChat-R1@73b2ea9ac83ad5c0bcd893bffd1cbb2e7c167068 src_eval/evaluate_gqa.py#process_work_items"
 )
-FRAMES = FramePolicy(fps=2, max_frames=768, max_pixels=3584 * 28 * 28)
+FRAMES = FramePolicy(fps=2, min_frames=4, max_frames=768, min_pixels=16 * 28 * 28, total_pixels=3584 * 28 * 28)
+DECODING = Decoding(temperature=0.0, max_new_tokens=2048)
 FIGURES = ("accuracy", "iou", "iop", "accuracy_grounded", "iou_at_0.3", "iou_at_0.5", "iop_at_0.3", "iop_at_0.5")
 _GROUNDED = 0.5  # IoP from which a right answer counts as grounded
 
@@ -193,15 +194,8 @@ BENCHMARK = Benchmark(
     sample=sample,
     protocols=(
         strict_protocol(FRAMES, next_strict),
-        Scoring("official", 1, SOURCE, official_score, prompt, FRAMES, Decoding(temperature=0.0, max_new_tokens=2048)),
-        Scoring(
-            "videochat_r1",
-            1,
-            VIDEOCHAT_R1,
-            videochat_r1_score,
-            prompt,
-            FRAMES,
-            Decoding(temperature=0.0, max_new_tokens=2048),
-        ),
+        Scoring("official", 1, SOURCE, official_score, prompt, FRAMES, DECODING, text_first=True),
+        Scoring("videochat_r1", 1, VIDEOCHAT_R1, videochat_r1_score, prompt, FRAMES, DECODING, text_first=True),
     ),
+    paper="videochat_r1",
 )

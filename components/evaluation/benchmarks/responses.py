@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluation.benchmarks.contracts import Benchmark, BenchmarkError
-from components.evaluation.benchmarks.rows import read_text
+from components.evaluation.benchmarks.rows import find_medium, read_text
 from components.shared.schemas import Record, Sample
 
 _UNUSABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError)  # of a row that is not as its publishers' are
@@ -126,4 +126,4 @@ def missing_media(benchmark: Benchmark, copy: Path) -> tuple[list[str], list[str
         return lacking, [], 0
     samples = read_copy(benchmark, copy)
     media = dict.fromkeys(path for sample in samples for path in (sample.video, sample.image) if path)
-    return [], [path for path in media if not (copy / path).exists()], len(samples)
+    return [], [path for path in media if find_medium(copy, path) is None], len(samples)

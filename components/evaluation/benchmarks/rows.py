@@ -11,6 +11,8 @@ from typing import Any
 from components.evaluation.benchmarks.contracts import BenchmarkError, Row
 from components.shared.prompts import option_letter
 
+_ENDINGS = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov")
+
 
 def read_text(path: Path) -> str:
     """A file's text. Raises BenchmarkError, naming the file, if it is not there."""
@@ -54,6 +56,15 @@ def first_file(root: Path, *patterns: str) -> Path:
         if found := sorted(root.glob(pattern)):
             return found[0]
     raise BenchmarkError(f"{root}: none of {', '.join(patterns)} is there; `--check` lists what is missing of the copy")
+
+
+def find_medium(root: Path, name: str) -> Path | None:
+    """A video or image of the copy, a video also under another ending (archives mix them); None if it is not there."""
+    path = root / name
+    if path.exists():
+        return path
+    others = (path.with_suffix(ending) for ending in _ENDINGS) if path.suffix in _ENDINGS else ()
+    return next((other for other in others if other.is_file()), None)
 
 
 def field(row: Row, name: str, benchmark: str) -> Any:

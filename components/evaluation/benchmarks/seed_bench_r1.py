@@ -78,4 +78,5 @@ BENCHMARK = Benchmark(
     rows=rows,
     sample=sample,
     protocols=(strict_protocol(FRAMES), OFFICIAL),
+    paper="official",
 )

@@ -150,4 +150,5 @@ BENCHMARK = Benchmark(
         ),
         replace(video_r1.PROTOCOL, score=tempcompass_video_r1),
     ),
+    paper="video_r1",
 )

@@ -123,4 +123,5 @@ BENCHMARK = Benchmark(
         ),
         video_r1.PROTOCOL,
     ),
+    paper="video_r1",
 )

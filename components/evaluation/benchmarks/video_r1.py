@@ -12,7 +12,7 @@ from components.shared.prompts import option_letter
 from components.shared.schemas import Sample, Task
 
 SOURCE = "tulerfeng/Video-R1@59d65c347e44efa71be27abf9d89b4a2bb7d1c05 src/eval_bench.py#reward_fn"
-FRAMES = FramePolicy(fps=2, min_frames=4, max_frames=16, max_pixels=128 * 28 * 28)
+FRAMES = FramePolicy(fps=2, min_frames=4, max_frames=16, min_pixels=128 * 28 * 28, max_pixels=128 * 28 * 28)
 DECODING = Decoding(temperature=0.1, top_p=0.001, max_new_tokens=1024)
 
 _ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)

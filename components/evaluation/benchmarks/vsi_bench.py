@@ -103,4 +103,5 @@ BENCHMARK = Benchmark(
         ),
         video_r1.PROTOCOL,
     ),
+    paper="video_r1",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from types import ModuleType
 
 from components.ingest.readers.contracts import Decoder, VideoReader
@@ -13,6 +14,10 @@ def load_decoder(decoder: Decoder) -> ModuleType:
     return importlib.import_module(f"components.ingest.readers.{decoder}_reader")
 
 
-def open_video(path: str, decoder: Decoder, frame_size: int) -> VideoReader:
-    """A video whose frames come as squares of `frame_size` pixels. Raises Unusable if it cannot be read."""
-    return load_decoder(decoder).open_video(path, frame_size)
+def open_video(path: str, decoder: Decoder, frame_size: int | None) -> VideoReader:
+    """A video whose frames come as squares of `frame_size` pixels, None: as they are. Raises Unusable if it cannot be read.
+
+    A folder of pictures is a video too, whatever the decoder.
+    """
+    reader = importlib.import_module(f"{__name__}.folder_reader") if os.path.isdir(path) else load_decoder(decoder)
+    return reader.open_video(path, frame_size)

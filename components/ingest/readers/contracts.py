@@ -25,7 +25,7 @@ class VideoReader(Protocol):
         """float64 (N, 2): when each frame is first shown and when no more, seconds, in the order they are shown in."""
 
     def frames(self, indices: np.ndarray) -> np.ndarray:
-        """uint8 RGB (T, size, size, 3): the frames of ascending indices, upright as a player shows them."""
+        """uint8 RGB (T, H, W, 3): the frames of ascending indices, upright as a player shows them; squares, if so opened."""
 
 
 def not_opened(path: str) -> Unusable:

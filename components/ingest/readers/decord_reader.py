@@ -10,18 +10,18 @@ from components.ingest.readers.contracts import broken_off, not_opened
 
 _NO_SUBSTITUTES = 1e-9  # fraction of frames that decord may put others in the place of; 0 would mean any
 _NO_TIME = -1e15  # seconds; FFmpeg's mark for a time that is not known lies far below
+_AS_IT_IS = -1
 _ERRORS = (RuntimeError, AssertionError, decord.DECORDError, DECORDLimitReachedError)
 
 
 class DecordReader:
     """A `VideoReader`."""
 
-    def __init__(self, path: str, frame_size: int) -> None:
+    def __init__(self, path: str, frame_size: int | None) -> None:
         decord.logging.set_level(decord.logging.QUIET)
+        side = frame_size or _AS_IT_IS
         try:
-            self._reader = decord.VideoReader(
-                path, decord.cpu(0), frame_size, frame_size, num_threads=1, fault_tol=_NO_SUBSTITUTES
-            )
+            self._reader = decord.VideoReader(path, decord.cpu(0), side, side, num_threads=1, fault_tol=_NO_SUBSTITUTES)
         except _ERRORS as error:
             raise not_opened(path) from error
 

@@ -15,7 +15,7 @@ from components.ingest.readers.contracts import broken_off, not_a_video, not_ope
 class PyAvReader:
     """A `VideoReader`. Times come from the packets, without decoding; frames by a seek to the key frame before each."""
 
-    def __init__(self, path: str, frame_size: int) -> None:
+    def __init__(self, path: str, frame_size: int | None) -> None:
         self._size = frame_size
         try:
             self._container = av.open(path)
@@ -53,13 +53,10 @@ class PyAvReader:
         return (np.stack([begins, ends], axis=1) - begins[:1]) * float(self._stream.time_base)
 
     def frames(self, indices: np.ndarray) -> np.ndarray:
-        found = np.empty((len(indices), self._size, self._size, 3), dtype=np.uint8)
         try:
-            for place, index in enumerate(indices.tolist()):
-                found[place] = self._pixels(self._frame(self._pts[index]))
-        except (av.FFmpegError, EOFError, StopIteration) as error:
+            return np.stack([self._pixels(self._frame(self._pts[index])) for index in indices.tolist()])
+        except (av.FFmpegError, EOFError, StopIteration, ValueError) as error:  # ValueError: frames of differing size
             raise broken_off() from error
-        return found
 
     def _frame(self, wanted: int) -> Any:
         """The frame of a time. Raises StopIteration if it cannot be decoded."""
