@@ -1,0 +1,246 @@
+"""Training on several nodes: the TrainJob over HTTP, its nodes as real processes with disks of their own, S3 between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
+
+from components.shared.context import StepContext
+from components.shared.groups import groups_to_parquet
+from components.shared.ledger import Outputs
+from components.shared.sampling.artifacts import GROUPS, put_files, read_groups
+from components.shared.schemas import ArtifactRef
+from components.training.settings import TrainingSettings
+from components.training.step import train
+from components.training.trainjob.nodes import FIELD_PATHS, Nodes, TrainJobError, nodes_of
+from tests.services.kubernetes_api import NAMESPACE, Kubernetes, kubernetes_api
+from tests.services.radosgw import Bucket
+from tests.training_fixtures import stored_inputs
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = TrainingSettings(
+    learning_rate=1e-3, beta=0.05, steps_per_generation=2, num_iterations=1, micro_batch_tokens=400, checkpoint_steps=1,
+    dtype="float32",
+)  # fmt: skip
+NODES = Nodes(
+    count=2, runtime="deepvideo-torchrun", image="registry.example/deepvideo-r1-training:0.1.0", cpu="8", memory="64Gi",
+    gpu_count=8, gpu_type="nvidia.com/gpu", node_selector={"nvidia.com/gpu.present": "true"},
+    tolerations=({"operator": "Exists", "key": "nvidia.com/gpu", "effect": "NoSchedule"},), shared_memory="16Gi",
+    scratch="500Gi", timeout=3600, queue="deepvideo-gpu", labels={"team": "video"}, image_pull_secrets=("pull",),
+    run_as_user=10001, store_secret="store", store_secret_keys=("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    store_config="store", store_config_keys=("AWS_ENDPOINT_URL", "AWS_REGION"),
+)  # fmt: skip
+STEP = """
+import json, sys
+from components.shared.context import StepContext
+from components.shared.schemas import ArtifactRef
+from components.training.settings import TrainingSettings
+from components.training.step import train
+from components.training.trainjob import handover, run
+from components.training.trainjob.nodes import Nodes
+given = json.loads(sys.argv[1])
+run.POLL = 0.3
+outputs = train(
+    **{name: ArtifactRef.model_validate(ref) for name, ref in given["refs"].items()},
+    settings=TrainingSettings.model_validate(given["settings"]),
+    context=StepContext.model_validate(given["context"]),
+    nodes=Nodes.model_validate(given["nodes"]),
+)
+print("OUTPUTS", outputs.model_dump_json())
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubernetes]:
+    """A cluster whose secret and config map say where the bucket is, and the kubeconfig that leads to it."""
+    known = {name: bucket.environment[name] for name in bucket.environment if name.startswith("AWS_")}
+    secret = {name: known.pop(name) for name in NODES.store_secret_keys}
+    known.setdefault("AWS_REGION", known.get("AWS_DEFAULT_REGION", "us-east-1"))
+    (tmp_path / "nodes").mkdir()
+    with kubernetes_api(tmp_path / "nodes", {"store": secret}, {"store": known}) as running:
+        kubeconfig = tmp_path / "kubeconfig"
+        kubeconfig.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "test",
+                    "clusters": [{"name": "test", "cluster": {"server": running.url}}],
+                    "users": [{"name": "test", "user": {"token": "token-1"}}],
+                    "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+                }
+            )
+        )
+        for module in ("kubernetes.config", "kubernetes.config.kube_config"):
+            monkeypatch.setattr(f"{module}.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setattr("components.training.trainjob.run.POLL", 0.3)
+        yield running
+
+
+class Round:
+    """A round's inputs in a bucket, and the step that trains it in a process and pod of its own."""
+
+    def __init__(self, root: Path, bucket: Bucket, policy: Path, cluster: Kubernetes) -> None:
+        self.root, self.cluster = root, cluster
+        self.context = StepContext(store=f"s3://{bucket.name}/store", seed=3, round=1, run_name="run-1")
+        self.refs = stored_inputs(self.context.open_store(), root / "made", policy, 4)
+        self.attempts = 0
+
+    def pod(self) -> dict[str, str]:
+        """The variables of a new pod for the step, by the downward API."""
+        self.attempts += 1
+        name = f"step-{self.attempts}"
+        values = (name, self.cluster.add_pod(name), NAMESPACE, "deepvideo-runner")
+        return dict(zip(FIELD_PATHS, values, strict=True))
+
+    def start(self, **changed: ArtifactRef) -> subprocess.Popen[bytes]:
+        """The step in a new pod; its output is `log(attempt)`."""
+        refs = {name: ref.model_dump() for name, ref in (self.refs | changed).items()}
+        given = {"refs": refs, "context": self.context.model_dump(), "settings": SETTINGS.model_dump()}
+        argv = [sys.executable, "-c", STEP, json.dumps({**given, "nodes": NODES.model_dump()})]
+        env = {**os.environ, **self.pod(), "PYTHONPATH": str(ROOT)}
+        with open(self.root / f"step-{self.attempts}.log", "wb") as log:
+            return subprocess.Popen(argv, env=env, cwd=self.root, stdout=log, stderr=log, start_new_session=True)
+
+    def log(self) -> str:
+        """What the step's last attempt printed."""
+        return (self.root / f"step-{self.attempts}.log").read_text()
+
+    def outputs(self) -> Outputs:
+        """What the step's last attempt came to."""
+        line = next(line for line in self.log().splitlines() if line.startswith("OUTPUTS "))
+        return Outputs.model_validate_json(line.removeprefix("OUTPUTS "))
+
+    def posts(self) -> int:
+        """How many TrainJobs were made."""
+        return sum(method == "POST" for method, _ in self.cluster.requests)
+
+
+@pytest.fixture
+def a_round(tmp_path: Path, bucket: Bucket, policy_folder: Path, cluster: Kubernetes) -> Round:
+    return Round(tmp_path, bucket, policy_folder, cluster)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it does not come"
+        time.sleep(0.1)
+
+
+def at_work(cluster: Kubernetes) -> bool:
+    """Whether both nodes have their workers."""
+    printed = ["".join(pod.lines) for pod in cluster.nodes()]
+    return len(printed) == NODES.count and all("starting the workers" in text for text in printed)
+
+
+def test_killed_and_run_again_the_step_follows_the_same_job_to_what_one_node_gives(
+    a_round: Round, cluster: Kubernetes, tmp_path: Path, policy_folder: Path
+) -> None:
+    first = a_round.start()
+    wait_for(lambda: at_work(cluster))
+    first.kill()  # nothing is left to delete the job
+    first.wait()
+    nodes = cluster.processes()
+    (job,) = cluster.jobs.values()
+    assert job["spec"]["trainer"]["numNodes"] == len(nodes) == 2
+    assert TrainerV1alpha1TrainJob.from_dict(job).to_dict()["spec"] == job["spec"]  # as Trainer's own client reads it
+
+    again = a_round.start()
+    wait_for(lambda: "following it" in a_round.log())
+    cluster.delete_pod("step-1")  # the job has a new owner
+    assert again.wait(300) == 0, a_round.log()
+    assert a_round.posts() == 1 and cluster.jobs[job["metadata"]["name"]] is job
+    assert all(process.returncode == 0 for process in nodes)
+    assert "[node 0] storing policy and state" in a_round.log() and "[node 1] starting the workers" in a_round.log()
+    assert len({line for line in a_round.log().splitlines() if "fetching" in line}) == 2  # each node's, and once
+
+    context = StepContext(store=str(tmp_path / "folder"), seed=3, round=1)
+    refs = stored_inputs(context.open_store(), tmp_path / "one", policy_folder, 4)
+    assert {name: ref.digest for name, ref in refs.items()} == {n: ref.digest for n, ref in a_round.refs.items()}
+    one = train(**refs, settings=SETTINGS.model_copy(update={"nproc_per_node": 2}), context=context)
+    for name, ref in a_round.outputs().artifacts.items():
+        assert ref.digest == one.artifacts[name].digest, name  # two nodes of one process are one node of two
+        assert ref.metadata == one.artifacts[name].metadata
+    assert a_round.context.open_store().list_objects("work") == []
+    cluster.delete_pod("step-2")
+    assert not cluster.jobs
+
+
+def test_ended_the_step_deletes_the_job_and_its_nodes(a_round: Round, cluster: Kubernetes) -> None:
+    step = a_round.start()
+    wait_for(lambda: at_work(cluster))
+    nodes = cluster.processes()
+    step.terminate()
+    assert step.wait(60) == 128 + signal.SIGTERM
+    assert not cluster.jobs and all(process.poll() is not None for process in nodes)
+    assert "deleted" in a_round.log()
+
+
+def test_killed_for_good_the_step_takes_the_job_with_its_pod(a_round: Round, cluster: Kubernetes) -> None:
+    step = a_round.start()
+    wait_for(lambda: at_work(cluster))
+    nodes = cluster.processes()
+    step.kill()
+    step.wait()
+    assert cluster.jobs
+    cluster.delete_pod("step-1")  # as Argo does with a run's
+    assert not cluster.jobs and all(process.poll() is not None for process in nodes)
+
+
+def test_a_failing_nodes_last_lines_fail_the_step_and_a_retry_replaces_the_job(
+    a_round: Round, cluster: Kubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = a_round.context.open_store()
+    made = read_groups(store.get(a_round.refs["groups"]))
+    cut = made[1].model_copy(update={"prompt_token_ids": made[1].prompt_token_ids[:-1]})
+    wrong = put_files(store, "groups", {GROUPS: groups_to_parquet([made[0], cut])})
+    uids = []
+    for attempt in (1, 2):
+        for name, value in a_round.pod().items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(TrainJobError) as caught:
+            train(**{**a_round.refs, "groups": wrong}, settings=SETTINGS, context=a_round.context, nodes=NODES)
+        assert "The last lines of node" in str(caught.value) and "exit code 1" in str(caught.value)
+        assert "sample s01: the trainer's prompt has" in str(caught.value)
+        uids += [job["metadata"]["uid"] for job in cluster.jobs.values()]
+        assert len(uids) == attempt == a_round.posts()  # a failed job stays to be looked at until it is replaced
+    assert uids[0] != uids[1]
+
+
+@pytest.mark.parametrize(("status", "words"), [(403, ["403", "is forbidden", "runner.yaml"]), (401, ["401", "token"])])
+def test_a_refusal_is_told_with_the_remedy(
+    a_round: Round, cluster: Kubernetes, monkeypatch: pytest.MonkeyPatch, status: int, words: list[str]
+) -> None:
+    for name, value in a_round.pod().items():
+        monkeypatch.setenv(name, value)
+    cluster.refuse = status
+    with pytest.raises(TrainJobError) as caught:
+        train(**a_round.refs, settings=SETTINGS, context=a_round.context, nodes=NODES)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_outside_of_a_pod_the_remedy_is_told(a_round: Round) -> None:
+    with pytest.raises(TrainJobError, match="DEEPVIDEO_POD_NAME.*training_pods.num_nodes to 1"):
+        train(**a_round.refs, settings=SETTINGS, context=a_round.context, nodes=NODES)
+
+
+def test_what_the_run_sets_wins_over_what_is_compiled_in() -> None:
+    compiled = NODES.model_copy(update={"tolerations": ()}).model_dump_json()
+    taint = {"operator": "Exists", "key": "pool", "effect": "NoSchedule"}
+    found = nodes_of(compiled, [taint], memory="96Gi", node_selector={}, gpu_type="", store_secret="other")
+    assert found == NODES.model_copy(update={"tolerations": (taint,), "memory": "96Gi", "store_secret": "other"})
+    assert nodes_of("", [], memory="1Gi") is None
