@@ -310,6 +310,10 @@ def _read(pod: Pod) -> None:
     pod.complete = True
 
 
+def _true(query: Mapping[str, str], name: str) -> bool:
+    return query.get(name, "false").lower() not in ("false", "0")  # as Kubernetes reads it
+
+
 def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -356,12 +360,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         while True:
-            over = pod.complete or query.get("follow") != "true"
+            over = pod.complete or not _true(query, "follow")
             for line in pod.lines[first:]:
                 first += 1
                 stamp, _, text = line.partition(" ")
                 if datetime.datetime.fromisoformat(f"{stamp[:19]}+00:00").timestamp() >= since - 1:
-                    self._chunk((line if query.get("timestamps") == "true" else text).encode())
+                    self._chunk((line if _true(query, "timestamps") else text).encode())
             if over:
                 break
             time.sleep(0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from components.training.trainjob.cluster import Cluster, node_of
 from components.training.trainjob.manifest import NODE
 from components.training.trainjob.nodes import TrainJobError
 
+_LINE = re.compile(r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S*) ?(?P<text>.*)")
 _WAIT = 2.0  # seconds before a log that broke off is asked for again
 _LAST_LINES = 30.0  # seconds that are waited for the rest when the job is over
 
@@ -50,11 +52,10 @@ class NodeLogs:
                 found = self.cluster.pod(pod)
                 over = found is None or container_state(found).terminated is not None  # asked before: all is in the log
                 for raw in self.cluster.log(pod, _seconds_since(last) if last else None):
-                    stamp, _, text = raw.decode(errors="replace").rstrip("\n").partition(" ")
-                    if stamp > last:
-                        last = stamp
+                    if (line := _LINE.match(raw.decode(errors="replace"))) and line["stamp"] > last:
+                        last = line["stamp"]
                         with self._lock:
-                            print(f"[node {node}] {text}", flush=True)
+                            print(f"[node {node}] {line['text']}", flush=True)
             except (ApiException, HTTPError, TrainJobError):  # it is asked for again while the job lasts
                 pass
             if not over:
