@@ -28,8 +28,11 @@ def store_trained(work: Work, output: Path, report: Report) -> Trained:
     policy = store.put(output / POLICY, "policy", {**work.policy.metadata, "round": round_index})
     progress = read_progress(output / STATE).model_copy(update={"policy": policy.digest})
     write_progress(output / STATE, progress)
-    about = {"round": round_index, "global_step": progress.global_step, "stop_reason": progress.stop_reason}
-    state = store.put(output / STATE, "state", about)
+    state = store.put(
+        output / STATE,
+        "state",
+        {"round": round_index, "global_step": progress.global_step, "stop_reason": progress.stop_reason},
+    )
     return Trained(policy=policy, state=state, stop_reason=progress.stop_reason, report=report)
 
 

@@ -144,7 +144,7 @@ class Kubernetes:
         job["metadata"] |= {"uid": str(uuid.uuid4()), "namespace": NAMESPACE, "resourceVersion": "1"}
         job["status"] = {"conditions": []}
         self.jobs[name] = job
-        port = _free_port()
+        port = free_port()
         for node in range(job["spec"]["trainer"]["numNodes"]):
             self._start(job, node, port)
         threading.Thread(target=self._control, args=(job,), daemon=True).start()
@@ -314,7 +314,8 @@ def _true(query: Mapping[str, str], name: str) -> bool:
     return query.get(name, "false").lower() not in ("false", "0")  # as Kubernetes reads it
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nothing listens on."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,10 +23,16 @@ from components.shared.groups import groups_to_parquet
 from components.shared.ledger import Outputs
 from components.shared.sampling.artifacts import GROUPS, put_files, read_groups
 from components.shared.schemas import ArtifactRef
+from components.shared.store import open_store
 from components.training.settings import TrainingSettings
+from components.training.spec import Work
 from components.training.step import train
-from components.training.trainjob.nodes import FIELD_PATHS, Nodes, TrainJobError, nodes_of
-from tests.services.kubernetes_api import NAMESPACE, Kubernetes, kubernetes_api
+from components.training.trainjob import handover
+from components.training.trainjob.cluster import Cluster
+from components.training.trainjob.handover import hand_over, signs_of_life, take_over, watch
+from components.training.trainjob.manifest import train_job
+from components.training.trainjob.nodes import FIELD_PATHS, Launcher, Nodes, TrainJobError, nodes_of
+from tests.services.kubernetes_api import NAMESPACE, Kubernetes, free_port, kubernetes_api
 from tests.services.radosgw import Bucket
 from tests.training_fixtures import stored_inputs
 
@@ -129,6 +137,19 @@ class Round:
         return sum(method == "POST" for method, _ in self.cluster.requests)
 
 
+def work_of(a_round: Round) -> Work:
+    refs = {name: ref for name, ref in a_round.refs.items()}
+    return Work(settings=SETTINGS, context=a_round.context, key="training-x", base=None, adapter=None, **refs)
+
+
+@contextlib.contextmanager
+def short_beats() -> Iterator[None]:
+    before = handover.BEAT
+    handover.BEAT = 0.05
+    yield
+    handover.BEAT = before
+
+
 @pytest.fixture
 def a_round(tmp_path: Path, bucket: Bucket, policy_folder: Path, cluster: Kubernetes) -> Round:
     return Round(tmp_path, bucket, policy_folder, cluster)
@@ -180,6 +201,60 @@ def test_killed_and_run_again_the_step_follows_the_same_job_to_what_one_node_giv
     assert not cluster.jobs
 
 
+def test_nodes_end_by_themselves_when_nobody_gives_them_signs_of_life(tmp_path: Path) -> None:
+    store, key = open_store(str(tmp_path / "store")), "training-x"
+    lost = threading.Event()
+    with short_beats(), signs_of_life(store, key):
+        watch(store, key, lost.set)
+        assert not lost.wait(2)  # many times what may be missing
+    assert lost.wait(10)
+
+
+def test_a_node_whose_step_was_killed_ends_with_its_workers(a_round: Round, tmp_path: Path) -> None:
+    work = work_of(a_round)
+    hand_over(a_round.context.open_store(), work)
+    program = f"""
+from components.training.trainjob import handover, node
+handover.BEAT, handover.PATIENCE = 0.5, 10
+node.main({a_round.context.store!r}, {work.key!r})
+"""
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PET_NODE_RANK": "0",
+        "PET_NNODES": "2",
+        "PET_MASTER_ADDR": "127.0.0.1",
+    }
+    env |= {"PET_MASTER_PORT": str(free_port()), "TMPDIR": str(tmp_path)}
+    node = subprocess.Popen([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, text=True)
+    assert node.stdout
+    for line in node.stdout:
+        if "starting the workers" in line:
+            break
+    assert "no sign of life any more" in node.stdout.read()  # its output ends with its last process
+    assert node.wait(60) == 128 + signal.SIGTERM
+
+
+def test_a_node_of_another_version_is_refused(a_round: Round, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, work = a_round.context.open_store(), work_of(a_round)
+    with pytest.raises(TrainJobError, match="work.json: is not there"):
+        take_over(store, work.key)
+    hand_over(store, work)
+    assert take_over(store, work.key) == work
+    monkeypatch.setattr("components.training.trainjob.handover.code_version", lambda: "another")
+    with pytest.raises(TrainJobError, match="other code than the launching step's: build and push"):
+        take_over(store, work.key)
+
+
+def test_a_field_that_trainer_does_not_know_is_refused(cluster: Kubernetes, a_round: Round) -> None:
+    api = Cluster(Launcher(*a_round.pod().values()))
+    job = train_job(work_of(a_round), NODES, api.launcher)
+    job["spec"]["trainer"]["numberOfNodes"] = 2
+    with pytest.raises(TrainJobError, match="400.*'numberOfNodes' was unexpected"):
+        api.create(job)
+    assert not cluster.jobs
+
+
 def test_ended_the_step_deletes_the_job_and_its_nodes(a_round: Round, cluster: Kubernetes) -> None:
     step = a_round.start()
     wait_for(lambda: at_work(cluster))
@@ -191,6 +266,7 @@ def test_ended_the_step_deletes_the_job_and_its_nodes(a_round: Round, cluster: K
 
 
 def test_killed_for_good_the_step_takes_the_job_with_its_pod(a_round: Round, cluster: Kubernetes) -> None:
+    cluster.busy = 3  # the API is away for a moment
     step = a_round.start()
     wait_for(lambda: at_work(cluster))
     nodes = cluster.processes()
