@@ -14,6 +14,7 @@ from components.training.results import Trained, store_trained
 from components.training.spec import SUMMARY, Report, Work, WorkerSpec
 
 LOG = "training.log"
+_NODES_WAIT = 3600  # seconds for one another: images and artifacts take their time to come
 _WORKER = "components.training.worker"
 
 
@@ -48,7 +49,8 @@ def launch_share(spec: WorkerSpec, folder: Path) -> None:
 
     Where the nodes meet and which one this is stands in torchrun's variables PET_*. Raises ChildFailed.
     """
-    _torchrun(spec, _write(spec, folder), None, f"--nproc-per-node={spec.settings.nproc_per_node}")
+    processes = f"--nproc-per-node={spec.settings.nproc_per_node}"
+    _torchrun(spec, _write(spec, folder), None, processes, f"--rdzv-conf=timeout={_NODES_WAIT}")
 
 
 def read_report(spec: WorkerSpec) -> Report:

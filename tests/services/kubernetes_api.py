@@ -250,8 +250,10 @@ class Kubernetes:
 def _check(job: dict[str, Any]) -> None:
     """Raises Status for what Kubernetes or Trainer's webhook refuses."""
     for error in jsonschema.Draft202012Validator(_SCHEMA).iter_errors(job):
+        while error.context:  # of alternatives the one that came furthest
+            error = max(error.context, key=lambda below: len(below.absolute_path))
         where = ".".join(map(str, error.absolute_path))
-        raise Status(400, f"strict decoding error: {where}: {error.message[:300]}")
+        raise Status(400, f"strict decoding error: {where}: {error.message}")
     # the CRD's own rule and the webhook's (pkg/webhooks, pkg/runtime/framework/plugins of Kubeflow Trainer 2.3)
     if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", job["metadata"]["name"]) or len(job["metadata"]["name"]) > 40:
         raise Status(422, "metadata.name must match RFC 1035 DNS label format, short enough for its pods' names")
