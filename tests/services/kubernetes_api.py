@@ -1,4 +1,4 @@
-"""A Kubernetes API server with Kubeflow Trainer, for one namespace, over HTTP.
+"""What a Kubernetes API server with Kubeflow Trainer holds and does, for one namespace; kubernetes_http.py serves it.
 
 TrainJobs are checked by Trainer's published schema, unknown fields refused, and by what its webhook refuses besides. Its
 controller is played with real processes: a node is the TrainJob's command on this machine, with the environment that its
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -19,34 +17,21 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-import jsonschema
 import kubernetes_validate
 
 from components.shared.processes import kill_descendants
-from k8s.check.schemas import KUBERNETES, custom_schemas
+from k8s.check.schemas import KUBERNETES
+from tests.services.kubernetes_trainer import Status, check_train_job
 
 NAMESPACE = "deepvideo"
-_SCHEMA = custom_schemas()[("trainer.kubeflow.org/v1alpha1", "TrainJob")]
-_JOBS = f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/{NAMESPACE}/trainjobs"
-_PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
-_PATCH = "application/merge-patch+json"
-_OF_TORCH = {"PET_NNODES", "PET_NPROC_PER_NODE", "PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT"}
+JOBS = f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/{NAMESPACE}/trainjobs"
+PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 _DELETE_OPTIONS = {"propagationPolicy", "preconditions", "gracePeriodSeconds", "apiVersion", "kind"}
-
-
-class Status(Exception):
-    """An answer that is an error."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass
@@ -104,11 +89,11 @@ class Kubernetes:
             if self.busy:
                 self.busy -= 1
                 raise Status(503, "the server is currently unable to handle the request")
-            if path == _JOBS and method == "POST":
+            if path == JOBS and method == "POST":
                 return self._create(body, query)
-            if path.startswith(f"{_JOBS}/"):
+            if path.startswith(f"{JOBS}/"):
                 return self._job(method, path.rpartition("/")[2], body)
-            if path == _PODS and method == "GET":
+            if path == PODS and method == "GET":
                 key, _, value = query["labelSelector"].partition("=")
                 found = [
                     pod.content for pod in self.pods.values() if pod.content["metadata"]["labels"].get(key) == value
@@ -119,8 +104,8 @@ class Kubernetes:
                     "metadata": {},
                     "items": [self._seen(item) for item in found],
                 }
-            if path.startswith(f"{_PODS}/") and method == "GET":
-                return self._seen(self.pod(path.removeprefix(f"{_PODS}/")).content)
+            if path.startswith(f"{PODS}/") and method == "GET":
+                return self._seen(self.pod(path.removeprefix(f"{PODS}/")).content)
             raise Status(404, f"{method} {path}: the server could not find the requested resource")
 
     def pod(self, name: str) -> Pod:
@@ -138,7 +123,7 @@ class Kubernetes:
         name = job["metadata"]["name"]
         if query.get("fieldValidation") != "Strict":
             raise Status(400, "unknown fields would be dropped in silence: ask for fieldValidation=Strict")
-        _check(job)
+        check_train_job(job)
         if name in self.jobs:
             raise Status(409, f'trainjobs.trainer.kubeflow.org "{name}" already exists')
         job["metadata"] |= {"uid": str(uuid.uuid4()), "namespace": NAMESPACE, "resourceVersion": "1"}
@@ -158,7 +143,7 @@ class Kubernetes:
             changed = {**job, "metadata": {**job["metadata"], **body.get("metadata", {})}}
             if unknown := set(body) - {"metadata"}:
                 raise Status(422, f"{unknown}: nothing else is changed here")
-            _check({key: value for key, value in changed.items() if key != "status"})
+            check_train_job({key: value for key, value in changed.items() if key != "status"})
             job["metadata"] = changed["metadata"]
         elif method == "DELETE":
             if unknown := set(body or {}) - _DELETE_OPTIONS:
@@ -247,32 +232,6 @@ class Kubernetes:
         return pod
 
 
-def _check(job: dict[str, Any]) -> None:
-    """Raises Status for what Kubernetes or Trainer's webhook refuses."""
-    for error in jsonschema.Draft202012Validator(_SCHEMA).iter_errors(job):
-        while error.context:  # of alternatives the one that came furthest
-            error = max(error.context, key=lambda below: len(below.absolute_path))
-        where = ".".join(map(str, error.absolute_path))
-        raise Status(400, f"strict decoding error: {where}: {error.message}")
-    # the CRD's own rule and the webhook's (pkg/webhooks, pkg/runtime/framework/plugins of Kubeflow Trainer 2.3)
-    if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", job["metadata"]["name"]) or len(job["metadata"]["name"]) > 40:
-        raise Status(422, "metadata.name must match RFC 1035 DNS label format, short enough for its pods' names")
-    spec = job["spec"]
-    if spec["runtimeRef"]["name"] != "deepvideo-torchrun":
-        raise Status(422, f"ClusterTrainingRuntime {spec['runtimeRef']['name']!r} not found")
-    if reserved := _OF_TORCH & {item["name"] for item in spec["trainer"]["env"]}:
-        raise Status(422, f"must not have reserved envs, invalid envs configured: {reserved}")
-    for patch in spec["runtimePatches"]:
-        if not re.fullmatch(r"[a-z0-9.-]+/[\w.-]+", patch["manager"]):
-            raise Status(422, f"manager: {patch['manager']!r} is no domain-prefixed path")
-        for replicated in patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]:
-            if replicated["name"] != "node":
-                raise Status(422, "must not have replicated job that doesn't exist in the runtime job template")
-            for container in replicated["template"]["spec"]["template"]["spec"]["containers"]:
-                if container["name"] != "node" or container.get("env"):
-                    raise Status(422, "must not have envs for the node container, nor one that doesn't exist")
-
-
 def _pod(name: str, labels: dict[str, str], container: str, state: dict[str, Any]) -> dict[str, Any]:
     status = {"name": container, "image": "i", "imageID": "i", "ready": True, "restartCount": 0, "state": state}
     return {
@@ -312,90 +271,8 @@ def _read(pod: Pod) -> None:
     pod.complete = True
 
 
-def _true(query: Mapping[str, str], name: str) -> bool:
-    return query.get(name, "false").lower() not in ("false", "0")  # as Kubernetes reads it
-
-
 def free_port() -> int:
     """One that nothing listens on."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    cluster: Kubernetes
-
-    def _handle(self) -> None:
-        url = urlsplit(self.path)
-        query = {key: values[0] for key, values in parse_qs(url.query).items()}
-        data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        try:
-            if self.headers.get("Authorization", self.headers.get("authorization")) != "Bearer token-1":
-                raise Status(401, "Unauthorized")
-            if self.command == "PATCH" and self.headers["Content-Type"] != _PATCH:
-                raise Status(415, f"{self.headers['Content-Type']}: expected {_PATCH}")
-            if found := re.fullmatch(rf"{_PODS}/([^/]+)/log", url.path):
-                return self._log(found[1], query)
-            answer = self.cluster.answer(self.command, url.path, query, json.loads(data) if data else None)
-            self._send(201 if self.command == "POST" else 200, json.dumps(answer).encode())
-        except Status as error:
-            said = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": str(error)}
-            self._send(error.code, json.dumps({**said, "code": error.code}).encode())
-
-    do_GET = do_POST = do_PATCH = do_DELETE = _handle
-
-    def _send(self, status: int, data: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def _log(self, name: str, query: Mapping[str, str]) -> None:
-        """The log of a pod's container, to its end if it is followed: a chunk a line, as the API server sends it."""
-        pod = self.cluster.pod(name)
-        since = time.time() - float(query.get("sinceSeconds", 1e9))
-        first = max(0, len(pod.lines) - int(query.get("tailLines", 10**6)))
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        while True:
-            over = pod.complete or not _true(query, "follow")
-            for line in pod.lines[first:]:
-                first += 1
-                stamp, _, text = line.partition(" ")
-                if datetime.datetime.fromisoformat(f"{stamp[:19]}+00:00").timestamp() >= since - 1:
-                    self._chunk((line if _true(query, "timestamps") else text).encode())
-            if over:
-                break
-            time.sleep(0.05)
-        self._chunk(b"")
-
-    def _chunk(self, data: bytes) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-            self.wfile.flush()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def kubernetes_api(
-    folder: Path, secrets: Mapping[str, dict[str, str]], maps: Mapping[str, dict[str, str]]
-) -> Iterator[Kubernetes]:
-    """A running server; nodes have their disks below `folder`. `secrets` and `maps` are the namespace's, by name."""
-    cluster = Kubernetes(folder, secrets, maps)
-    handler = type("Handler", (_Handler,), {"cluster": cluster})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    cluster.url = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield cluster
-    finally:
-        cluster.stop()
-        server.shutdown()
-        server.server_close()
