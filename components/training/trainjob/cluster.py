@@ -120,7 +120,7 @@ class Cluster:
         try:
             yield from answer
         finally:
-            answer.release_conn()
+            answer.close()  # one that broke off must not be used for another request
 
     def last_lines(self, pod: str, count: int) -> str:
         """The end of the pod's output; why there is none, if so."""
