@@ -14,7 +14,7 @@ from components.training.component import train_policy
 from pipelines.fused_sampling.component import sample_round
 from pipelines.inputs import declare
 from pipelines.pods.inputs import pod_inputs
-from pipelines.pods.placing import Place, placer
+from pipelines.pods.placing import Place, placer, training_nodes
 from pipelines.settings import RunSettings
 
 
@@ -29,6 +29,7 @@ class Round(NamedTuple):
 
 def fused_round(
     place: Place,
+    nodes: dict[str, Any],
     context: str,
     settings: str,
     round_index: int,
@@ -66,6 +67,7 @@ def fused_round(
             groups=sampled.outputs["groups"],
             state=state,
             reports=sampled.outputs["new_reports"],
+            **nodes,
         ),
         "training",
         "Training",
@@ -80,6 +82,7 @@ def fused_round(
 
 def separate_round(
     place: Place,
+    nodes: dict[str, Any],
     context: str,
     settings: str,
     round_index: int,
@@ -124,6 +127,7 @@ def separate_round(
             groups=rolled_out.outputs["groups"],
             reports=rolled_out.outputs["new_reports"],
             **common,
+            **nodes,
         ),
         "training",
         "Training",
@@ -140,13 +144,13 @@ def round_pipeline(settings: RunSettings, cluster: bool) -> Any:
     """The pipeline of a round. What a run sets of the pods comes in as further parameters, which every round hands on."""
     body = fused_round if settings.pipeline.fuse_sampling else separate_round
     pod_values = pod_inputs(settings) if cluster else {}
-    given = [item for name, item in inspect.signature(body).parameters.items() if name != "place"]
+    given = [item for name, item in inspect.signature(body).parameters.items() if name not in ("place", "nodes")]
     further = [inspect.Parameter(name, given[0].kind, annotation=type(value)) for name, value in pod_values.items()]
 
     def a_round(*values: Any) -> Round:  # KFP calls it with a channel for each parameter, in order
         channels = dict(zip([item.name for item in (*given, *further)], values, strict=True))
-        place = placer(settings, cluster, {name: channels.pop(name) for name in pod_values})
-        return body(place, **channels)
+        inputs = {name: channels.pop(name) for name in pod_values}
+        return body(placer(settings, cluster, inputs), training_nodes(settings, cluster, inputs), **channels)
 
     declare(a_round, inspect.Signature([*given, *further], return_annotation=Round))
     return dsl.pipeline(name="round", description=body.__doc__)(a_round)

@@ -32,7 +32,7 @@ from components.shared.store import StoreSettings
 from components.training.settings import TrainingSettings
 from components.training.warmup_settings import WarmupSettings
 from pipelines.closing.settings import NotificationSettings
-from pipelines.pods.settings import ClusterSettings, PodSettings
+from pipelines.pods.settings import ClusterSettings, PodSettings, TrainingPodSettings
 
 
 class SettingsError(ValueError):
@@ -72,7 +72,7 @@ class RunSettings(StepSettings):
     cluster: ClusterSettings = Field(ClusterSettings(), exclude=True)
     light_pods: PodSettings = Field(PodSettings(), exclude=True)
     generation_pods: PodSettings = Field(PodSettings(), exclude=True)
-    training_pods: PodSettings = Field(PodSettings(), exclude=True)
+    training_pods: TrainingPodSettings = Field(TrainingPodSettings(), exclude=True)
     notification: NotificationSettings = Field(NotificationSettings(), exclude=True)
 
     @model_validator(mode="after")

@@ -68,6 +68,8 @@ def run_step(
         if parameter.name in given:
             arguments[parameter.name] = given[parameter.name]
             continue
+        if parameter.default is not parameter.empty:  # what a cluster's pipeline sets alone
+            continue
         kind, direction = get_args(parameter.annotation)[:2]
         if direction is InputAnnotation:
             path = inputs.get(parameter.name, Path())

@@ -32,13 +32,14 @@ _TAIL_BYTES = 16384
 
 
 class ChildFailed(RuntimeError):
-    """A child process ended with an error; the message has its command, how it ended and the end of its log."""
+    """A child process ended with an error; the message has its command, how it ended and the end of its log, if any."""
 
-    def __init__(self, argv: Sequence[str], returncode: int, log: Path) -> None:
+    def __init__(self, argv: Sequence[str], returncode: int, log: Path | None) -> None:
         how = f"ended with exit code {returncode}"
         if returncode < 0:
             how = f"was killed by {signal.Signals(-returncode).name}"
-        super().__init__(f"{shlex.join(argv)} {how}. The last lines of {log}:\n{log_tail(log)}")
+        last = f"The last lines of {log}:\n{log_tail(log)}" if log else "Its output says why."
+        super().__init__(f"{shlex.join(argv)} {how}. {last}")
         self.returncode = returncode  # negative: the signal that killed it
 
 
@@ -49,14 +50,17 @@ def log_tail(log: Path) -> str:
         return "\n".join(file.read().decode(errors="replace").splitlines()[-_TAIL_LINES:])
 
 
-def run_child(argv: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path | None = None) -> None:
-    """Run a command to its end, its output written to `log`. It gets `env` as its whole environment, and no input.
+def run_child(argv: Sequence[str], *, env: Mapping[str, str], log: Path | None, cwd: Path | None = None) -> None:
+    """Run a command to its end. It gets `env` as its whole environment, and no input.
+
+    Its output is written to `log`, None: to this process's own.
 
     If this process dies or leaves this function early, by an exception, Ctrl-C or any signal, everything that the
     command started is killed. So is what it left running when it ended. Raises ChildFailed unless it exits with 0.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "wb") as output:
+    if log:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "wb") if log else contextlib.nullcontext() as output:
         # -P: our folder must not come before the standard library on the supervisor's path
         supervisor = subprocess.Popen(
             [sys.executable, "-P", __file__, str(os.getpid()), *argv],
@@ -64,7 +68,7 @@ def run_child(argv: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Pa
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if log else None,
         )
     try:
         returncode = supervisor.wait()

@@ -20,6 +20,12 @@ def train_policy(
     new_state: dsl.Output[dsl.Artifact],
     new_reports: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
+    nodes: str = "",
+    gpu_type: str = "",
+    gpu_tolerations: list = [],  # noqa: B006  # KFP takes no other default
+    memory: str = "",
+    node_selector: dict = {},  # noqa: B006
+    store_secret: str = "",
 ):
     """Update the policy on the round's groups with DeepSpeed.
 
@@ -31,10 +37,13 @@ def train_policy(
         state: Reference to the training state.
         new_policy: Reference to the updated policy.
         new_state: Reference to the training state of the next round.
+        nodes: The compiled settings of a TrainJob's nodes; empty: this pod trains by itself.
+        gpu_type: What the run sets of the nodes, as the further ones; empty: nothing.
     """
     from components.shared.face import StepFace
     from components.training.settings import TrainingSettings
     from components.training.step import train
+    from components.training.trainjob.nodes import nodes_of
 
     face = StepFace("training", context, settings, round_index)
     outputs = train(
@@ -45,6 +54,14 @@ def train_policy(
         face.ref(state),
         face.settings("training", TrainingSettings),
         face.context,
+        nodes_of(
+            nodes,
+            gpu_tolerations,
+            gpu_type=gpu_type,
+            memory=memory,
+            node_selector=node_selector,
+            store_secret=store_secret,
+        ),
     )
     artifacts = {"policy": new_policy, "state": new_state}
     face.finish(outputs, artifacts, metrics=metrics, reports=new_reports, earlier=reports)

@@ -1,14 +1,39 @@
-"""A round's figures for ledger, report and tracking."""
+"""What a trained round leaves: its artifacts in the store, and its figures for ledger, report and tracking."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean
 
-from components.shared.schemas import Group
-from components.training.spec import Report
+from components.shared.schemas import ArtifactRef, Group, Record
+from components.training.spec import POLICY, STATE, Report, Work
+from components.training.state import read_progress, write_progress
 
 _NOT_AVERAGED = ("step", "num_tokens", "skipped")
+
+
+class Trained(Record):
+    """A trained round."""
+
+    policy: ArtifactRef
+    state: ArtifactRef
+    stop_reason: str
+    report: Report
+
+
+def store_trained(work: Work, output: Path, report: Report) -> Trained:
+    """Put what the workers wrote below `output` into the store. The state is told which policy it belongs to."""
+    store, round_index = work.context.open_store(), work.context.round
+    policy = store.put(output / POLICY, "policy", {**work.policy.metadata, "round": round_index})
+    progress = read_progress(output / STATE).model_copy(update={"policy": policy.digest})
+    write_progress(output / STATE, progress)
+    state = store.put(
+        output / STATE,
+        "state",
+        {"round": round_index, "global_step": progress.global_step, "stop_reason": progress.stop_reason},
+    )
+    return Trained(policy=policy, state=state, stop_reason=progress.stop_reason, report=report)
 
 
 def round_results(groups: Sequence[Group], report: Report, stop_reason: str) -> dict[str, object]:

@@ -1,11 +1,12 @@
-"""What the step tells its workers, and what they tell it."""
+"""What is to be trained, what the workers are told of it, and what they tell."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from components.shared.context import StepContext
-from components.shared.schemas import Record
+from components.shared.sampling.artifacts import GROUPS
+from components.shared.schemas import ArtifactRef, Record
 from components.training.settings import TrainingSettings
 from components.training.state import Adapter
 from components.training.warmup_settings import SupervisedSettings
@@ -27,6 +28,38 @@ class WorkerSpec(Record):
     groups: Path  # the Parquet file
     state: Path
     output: Path
+
+
+class Work(Record):
+    """A round by reference: the same wherever it is trained."""
+
+    settings: TrainingSettings
+    context: StepContext
+    key: str
+    dataset: ArtifactRef
+    policy: ArtifactRef
+    base: ArtifactRef | None
+    adapter: Adapter | None
+    reference: ArtifactRef | None
+    groups: ArtifactRef
+    state: ArtifactRef
+
+    def fetched(self, output: Path) -> WorkerSpec:
+        """For the workers of this machine, which then has all artifacts. `output` is where they write."""
+        store = self.context.open_store()
+        return WorkerSpec(
+            settings=self.settings,
+            context=self.context,
+            key=self.key,
+            dataset=store.get(self.dataset),
+            policy=store.get(self.policy),
+            base=store.get(self.base) if self.base else None,
+            adapter=self.adapter,
+            reference=store.get(self.reference) if self.reference else None,
+            groups=store.get(self.groups) / GROUPS,
+            state=store.get(self.state),
+            output=output,
+        )
 
 
 class Report(Record):

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 
 from components.shared.context import StepContext
 from components.shared.groups import groups_from_parquet
 from components.shared.ledger import Outputs
 from components.shared.sampling.artifacts import GROUPS, skipped, stop_reason
 from components.shared.schemas import ArtifactRef
+from components.shared.store import Store
 from components.training.checkpoint import drop_checkpoint
 from components.training.checks import check_adapter, check_groups, check_sampled_by
-from components.training.launch import launch
+from components.training.launch import train_here
 from components.training.results import round_results
 from components.training.settings import TrainingSettings
-from components.training.spec import POLICY, STATE, WorkerSpec
-from components.training.state import Adapter, read_progress, write_progress
+from components.training.spec import Work
+from components.training.state import PROGRESS, Adapter, Progress
+from components.training.trainjob.nodes import Nodes
+from components.training.trainjob.run import train_on_nodes
 
 
 def train(
@@ -28,12 +29,14 @@ def train(
     state: ArtifactRef,
     settings: TrainingSettings,
     context: StepContext,
+    nodes: Nodes | None = None,
 ) -> Outputs:
     """Train one round. Artifacts: `policy`, `state`; results: the round's metrics, `series` with a value a step.
 
-    A run that a stop rule ended, and a round without groups, hand policy and state on unchanged. Raises ValueError on
-    groups, a state or settings that do not fit, and ChildFailed if a training process fails; called again after that
-    or after a kill, it goes on from its last checkpoint.
+    It is trained by processes of this machine or, as a TrainJob, on the `nodes`. A run that a stop rule ended, and a round
+    without groups, hand policy and state on unchanged. Raises ValueError on groups, a state or settings that do not fit,
+    ChildFailed if a training process fails, and TrainJobError if a TrainJob does; called again after that or after a kill,
+    it goes on from its last checkpoint.
     """
     started = time.monotonic()
     unchanged = {"policy": policy, "state": state}
@@ -54,47 +57,40 @@ def train(
     check_groups(found, groups_file, settings.declared.smallest_group)
     check_sampled_by(groups, reference, settings.objective)
 
-    state_folder = store.get(state)
-    before = read_progress(state_folder)
+    before = _progress(store, state)
     if before.policy and before.policy != policy.digest:
         raise ValueError(
             f"state {state.digest[:12]} belongs to policy {before.policy[:12]}, not to {policy.digest[:12]}: hand in"
             " the policy that came out of training together with this state, or a new state"
         )
     check_adapter(state, before, adapter, policy, reference)
-    with tempfile.TemporaryDirectory(prefix="deepvideo-training-", ignore_cleanup_errors=True) as scratch:
-        work = Path(scratch)
-        output = work / "output"
-        output.mkdir()
-        report = launch(
-            WorkerSpec(
-                settings=settings,
-                context=context,
-                key=key,
-                dataset=store.get(dataset),
-                policy=store.get(policy),
-                base=store.get(reference) if adapter else None,
-                adapter=adapter,
-                reference=store.get(reference) if settings.needs_reference else None,
-                groups=groups_file,
-                state=state_folder,
-                output=output,
-            ),
-            work,
-        )
-        about = {**policy.metadata, "round": context.round}
-        new_policy = store.put(output / POLICY, "policy", about)
-        progress = read_progress(output / STATE).model_copy(update={"policy": new_policy.digest})
-        write_progress(output / STATE, progress)
-        about = {"round": context.round, "global_step": progress.global_step, "stop_reason": progress.stop_reason}
-        new_state = store.put(output / STATE, "state", about)
+    work = Work(
+        settings=settings,
+        context=context,
+        key=key,
+        dataset=dataset,
+        policy=policy,
+        base=reference if adapter else None,
+        adapter=adapter,
+        reference=reference if settings.needs_reference else None,
+        groups=groups,
+        state=state,
+    )
+    trained = train_on_nodes(work, nodes) if nodes else train_here(work)
     drop_checkpoint(store, key)
     return ledger.finish(
         key,
         Outputs(
-            artifacts={"policy": new_policy, "state": new_state},
-            results=round_results(found, report, progress.stop_reason),
-            seconds=time.monotonic() - started - report.startup_seconds,
-            startup_seconds=report.startup_seconds,
+            artifacts={"policy": trained.policy, "state": trained.state},
+            results=round_results(found, trained.report, trained.stop_reason),
+            seconds=time.monotonic() - started - trained.report.startup_seconds,
+            startup_seconds=trained.report.startup_seconds,
         ),
     )
+
+
+def _progress(store: Store, state: ArtifactRef) -> Progress:
+    """The state's progress, read without the moments that lie beside it: where nodes train, they are not needed here."""
+    name = f"{state.kind}/{state.digest}"
+    raw = store.read_object(f"{name}/{PROGRESS}") if PROGRESS in store.files_of(name) else None
+    return Progress.model_validate_json(raw) if raw else Progress()

@@ -88,8 +88,9 @@ def _environment(
 
 
 def _roles(rendered: Rendered, secrets: Any, maps: Any) -> Iterator[str]:
-    for item in rendered.of("RoleBinding"):
-        yield from _unknown(where(item), item["roleRef"]["kind"], item["roleRef"]["name"], rendered.names("Role"))
+    for item in [*rendered.of("RoleBinding"), *rendered.of("ClusterRoleBinding")]:
+        kind = item["roleRef"]["kind"]
+        yield from _unknown(where(item), kind, item["roleRef"]["name"], rendered.names(kind))
         for subject in item["subjects"]:
             yield from _unknown(where(item), subject["kind"], subject["name"], rendered.names(subject["kind"]))
     known = {"secrets": ("Secret", secrets), "configmaps": ("ConfigMap", maps)}

@@ -8,6 +8,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 from components.shared.images import ROLES, image
+from components.training.trainjob.nodes import FIELD_PATHS, Nodes
 from pipelines.closing.notice import SECRET_KEYS
 from pipelines.pods.inputs import POD_INPUTS
 from pipelines.pods.settings import PodSettings, overrides_of, pairs, toleration
@@ -30,10 +31,13 @@ class Placement:
     def apply(self, task: dsl.PipelineTask, step: str) -> dsl.PipelineTask:
         """Put the step's pod settings on its task."""
         section, pods, overridden = self._pods(task, step)
+        if self._on_nodes(step):
+            section, pods, overridden = "light_pods", self._launching(task, pods), {}
         memory = self._value(f"{section}.memory", pods.memory, "memory" in overridden)
         task.set_cpu_request(pods.cpu).set_memory_request(memory).set_memory_limit(memory)
         task.set_retry(pods.retries, f"{pods.retry_wait}s", pods.retry_factor, f"{pods.retry_wait_max}s")
-        kubernetes.set_timeout(task, pods.timeout)
+        if not self._on_nodes(step):  # a TrainJob has its own, and may wait in a queue before that begins
+            kubernetes.set_timeout(task, pods.timeout)
         self._schedule(task, section, pods, overridden)
         kubernetes.empty_dir_mount(task, "scratch", "/scratch", size_limit=pods.scratch)
         if pods.shared_memory:
@@ -51,14 +55,69 @@ class Placement:
         assert task.container_spec is not None
         role = next(role for role in ROLES if task.container_spec.image == image(role))
         section = f"{role}_pods"
-        base: PodSettings = getattr(self.settings, section)
-        overridden = overrides_of(self.settings.cluster.step_overrides, step)
-        pods = PodSettings.model_validate({**base.model_dump(), **overridden})
+        pods, overridden = self._with_overrides(section, step)
         name = f"cluster.step_overrides: {step}.gpu_count" if "gpu_count" in overridden else f"{section}.gpu_count"
         self._check_gpus(name, role, pods.gpu_count)
         if pods.gpu_count == 0:
             task.set_container_image(image(role, cpu=True))
         return section, pods, overridden
+
+    def _with_overrides(self, section: str, step: str) -> tuple[PodSettings, dict[str, str]]:
+        base: PodSettings = getattr(self.settings, section)
+        overridden = overrides_of(self.settings.cluster.step_overrides, step)
+        return type(base).model_validate({**base.model_dump(), **overridden}), overridden
+
+    def _on_nodes(self, step: str) -> bool:
+        return step == "training" and self.settings.training_pods.num_nodes > 1
+
+    def _launching(self, task: dsl.PipelineTask, pods: PodSettings) -> PodSettings:
+        """Of a pod that starts a TrainJob and waits for it: a light one's, tried again as training is."""
+        task.set_container_image(image("training", cpu=True))
+        for name, path in FIELD_PATHS.items():
+            kubernetes.use_field_path_as_env(task, name, path)
+        names = ("retries", "retry_wait", "retry_factor", "retry_wait_max")
+        return self.settings.light_pods.model_copy(update={name: getattr(pods, name) for name in names})
+
+    def nodes(self) -> dict[str, Any]:
+        """What the training task is told of a TrainJob's nodes: compiled in, and what the run sets; empty where it has none."""
+        if not self._on_nodes("training"):
+            return {}
+        cluster, section = self.settings.cluster, "training_pods"
+        pods, overridden = self._with_overrides(section, "training")
+        nodes = Nodes(
+            count=self.settings.training_pods.num_nodes,
+            runtime=cluster.training_runtime,
+            image=image("training", cpu=not pods.gpu_count),
+            cpu=pods.cpu,
+            memory=pods.memory,
+            gpu_count=pods.gpu_count,
+            gpu_type=cluster.gpu_type,
+            node_selector=pairs(pods.node_selector),
+            tolerations=tuple(toleration(taint) for taint in pods.tolerations),
+            shared_memory=pods.shared_memory,
+            scratch=pods.scratch,
+            timeout=pods.timeout,
+            queue=pods.queue,
+            labels=pairs(pods.labels),
+            image_pull_secrets=cluster.image_pull_secrets,
+            run_as_user=cluster.run_as_user,
+            store_secret=cluster.store_secret,
+            store_secret_keys=_STORE_KEYS,
+            store_config=cluster.store_config,
+            store_config_keys=_STORE_CONFIG,
+        )
+        set_by_run = {
+            "memory": self._value(f"{section}.memory", "", "memory" in overridden),
+            "node_selector": self._value(f"{section}.node_selector", {}, "node_selector" in overridden),
+            "store_secret": self._value("cluster.store_secret", ""),
+        }
+        if pods.gpu_count:
+            taints = [toleration(taint) for taint in cluster.gpu_tolerations]
+            set_by_run |= {
+                "gpu_type": self._value("cluster.gpu_type", ""),
+                "gpu_tolerations": self._value("cluster.gpu_tolerations", taints),
+            }
+        return {"nodes": nodes.model_dump_json(), **set_by_run}
 
     def _check_gpus(self, name: str, role: str, count: int) -> None:
         """Raises SettingsError if a pod has other GPUs than its step uses."""
@@ -125,3 +184,8 @@ def placer(settings: RunSettings, cluster: bool, inputs: dict[str, Any]) -> Plac
         return pods.apply(task, step) if pods else task
 
     return place
+
+
+def training_nodes(settings: RunSettings, cluster: bool, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The training task's arguments about a TrainJob's nodes, by name; none where it trains in its own pod."""
+    return Placement(settings, inputs).nodes() if cluster else {}

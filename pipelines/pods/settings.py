@@ -87,6 +87,19 @@ class PodSettings(_Lists):
     labels: tuple[str, ...] = setting((), "Further labels of the pods.", compiled=True)
 
 
+class TrainingPodSettings(PodSettings):
+    """The pods of training: the step's own, or the nodes of a Kubeflow TrainJob that it starts."""
+
+    num_nodes: int = setting(
+        1,
+        "Nodes that a round is trained on, each a pod as these settings say, with nproc_per_node processes: 1 is the step's"
+        " own pod, more are a Kubeflow TrainJob's. A warm-up has one.",
+        unit="nodes",
+        compiled=True,
+        ge=1,
+    )
+
+
 class ClusterSettings(_Lists):
     """What all pods have in common."""
 
@@ -146,6 +159,13 @@ class ClusterSettings(_Lists):
         "deepvideo-notification",
         "Secret with DEEPVIDEO_WEBHOOK_URL, DEEPVIDEO_SMTP_USERNAME, DEEPVIDEO_SMTP_PASSWORD; the run's last task alone"
         " gets it; may be missing.",
+        compiled=True,
+        pattern=f"^{_NAME}$",
+        min_length=1,
+    )
+    training_runtime: str = setting(
+        "deepvideo-torchrun",
+        "ClusterTrainingRuntime that TrainJobs run in.",
         compiled=True,
         pattern=f"^{_NAME}$",
         min_length=1,

@@ -13,6 +13,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from components.training.trainjob.nodes import Nodes
+
 _CHANNEL = re.compile(r"\{\{\$\.inputs\.parameters\['(.+)'\]\}\}")
 _SHM = "/dev/shm"
 
@@ -48,10 +50,12 @@ def read_pods(ir: Path) -> list[Pod]:
     pods = platforms[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if platforms else {}
     inputs = spec["root"]["inputDefinitions"]["parameters"]
     scope = {name: Given(item.get("defaultValue"), name) for name, item in inputs.items()}
-    rows = [
-        _row(name, task, spec["deploymentSpec"]["executors"][label]["container"], pods.get(label, {}), known)
-        for name, task, label, known in _tasks(spec, spec["root"]["dag"]["tasks"], scope, "")
-    ]
+    rows = []
+    for name, task, label, known in _tasks(spec, spec["root"]["dag"]["tasks"], scope, ""):
+        container = spec["deploymentSpec"]["executors"][label]["container"]
+        rows.append(_row(name, task, container, pods.get(label, {}), known))
+        if compiled := known.get("nodes", Given("")).value:
+            rows.append(_node_row(name, Nodes.model_validate_json(compiled), known))
     merged: dict[Any, list[str]] = {}
     for row in rows:
         merged.setdefault(repr((_outside_rounds(row.task), row[1:])), []).append(row.task)
@@ -105,6 +109,32 @@ def _row(name: str, task: Any, container: Any, pod: Any, known: Mapping[str, Giv
         retries=_retries(retry) if retry else "",
         secrets=[_resolve(item["secretNameParameter"], known) for item in pod.get("secretAsEnv", ())],
         labels=pod.get("podMetadata", {}).get("labels", {}),
+    )
+
+
+def _node_row(name: str, nodes: Nodes, known: Mapping[str, Given]) -> Pod:
+    """The pods of the TrainJob that a training task starts."""
+
+    def of(argument: str, compiled: Any) -> Given:
+        """What the run sets if the task has it from one of the run's inputs, else what is compiled in."""
+        given = known.get(argument, Given(None))
+        return given if given.run_input else Given(compiled)
+
+    taints = of("gpu_tolerations", known.get("gpu_tolerations", Given([])).value)
+    return Pod(
+        task=f"{name}, {nodes.count} nodes of a TrainJob",
+        image=nodes.image,
+        cpu=nodes.cpu,
+        memory=of("memory", nodes.memory),
+        gpus=str(nodes.gpu_count or ""),
+        gpu_type=of("gpu_type", nodes.gpu_type),
+        node_selector=of("node_selector", nodes.node_selector),
+        tolerations=Given([*nodes.tolerations, *(taints.value or ())], taints.run_input),
+        shared_memory=nodes.shared_memory,
+        timeout=nodes.timeout,
+        retries="",
+        secrets=[of("store_secret", nodes.store_secret)],
+        labels={**nodes.labels, **({"kueue.x-k8s.io/queue-name": nodes.queue} if nodes.queue else {})},
     )
 
 

@@ -35,8 +35,8 @@ class Need(NamedTuple):
     gpu_hours: float
 
 
-def needs(model: ModelSize, settings: RunSettings, cluster: ClusterSettings) -> list[Need]:
-    """The steps of the rounds that use a GPU."""
+def needs(model: ModelSize, settings: RunSettings, cluster: ClusterSettings, num_nodes: int = 1) -> list[Need]:
+    """The steps of the rounds that use a GPU. A round is trained on `num_nodes` nodes."""
     group = (
         settings.ingest.max_prompt_length + settings.sampling.num_generations * settings.sampling.max_completion_length
     )
@@ -61,14 +61,14 @@ def needs(model: ModelSize, settings: RunSettings, cluster: ClusterSettings) -> 
         Need("difficulty", sampling, hours(forward * tokens, _SAMPLING_SHARE)),
         Need("augmentation", sampling, hours(forward * hints, _SAMPLING_SHARE)),
         Need("rollout", sampling, hours(forward * tokens, _SAMPLING_SHARE)),
-        Need("training", training_memory(model, settings) / GIB, hours(training, _TRAINING_SHARE)),
+        Need("training", training_memory(model, settings, num_nodes) / GIB, hours(training, _TRAINING_SHARE)),
     ]
 
 
-def training_memory(model: ModelSize, settings: RunSettings) -> float:
+def training_memory(model: ModelSize, settings: RunSettings, num_nodes: int = 1) -> float:
     """Bytes of one GPU while a round is trained."""
     training = settings.training
-    ranks, width = training.nproc_per_node, _BYTES[training.dtype]
+    ranks, width = training.nproc_per_node * num_nodes, _BYTES[training.dtype]
     trained = model.language if not training.lora_r else 4 * model.layers * training.lora_r * 4 * model.hidden
     adapter = trained if training.lora_r else 0
     weights = width * (model.parameters + adapter) / (ranks if training.zero_stage == 3 else 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from components.shared.schemas import Record
-from pipelines.pods.settings import ClusterSettings, PodSettings, pairs, toleration
+from pipelines.pods.settings import ClusterSettings, PodSettings, TrainingPodSettings, pairs, toleration
 from pipelines.settings import RunSettings, SettingsError
 from pipelines.validation.estimate import Need, needs
 from pipelines.validation.model_size import ModelSize
@@ -25,7 +25,7 @@ class PodPlan(Record):
 
     cluster: ClusterSettings
     generation_pods: PodSettings
-    training_pods: PodSettings
+    training_pods: TrainingPodSettings
 
     @classmethod
     def of(cls, settings: RunSettings) -> PodPlan:
@@ -38,7 +38,7 @@ def check_room(plan: PodPlan, model: ModelSize, settings: RunSettings, run_input
 
     Raises SettingsError if a pod wants more GPUs than the largest node has, or a step more memory than a GPU has.
     """
-    expected = needs(model, settings, plan.cluster)
+    expected = needs(model, settings, plan.cluster, plan.training_pods.num_nodes)
     lines = [_line(need, plan) for need in expected]
     for section, steps in _STEPS.items():
         pods: PodSettings = getattr(plan, section)
@@ -64,7 +64,7 @@ def check_room(plan: PodPlan, model: ModelSize, settings: RunSettings, run_input
 
 def _line(need: Need, plan: PodPlan) -> str:
     section = next(name for name, steps in _STEPS.items() if need.step in steps)
-    gpus = getattr(plan, section).gpu_count
+    gpus = getattr(plan, section).gpu_count * (plan.training_pods.num_nodes if section == "training_pods" else 1)
     wall = f", {need.gpu_hours / gpus:.1f} h on {gpus} GPUs" if gpus else ""
     return f"{need.step}: about {need.memory:.1f} GiB of each GPU, {need.gpu_hours:.1f} GPU hours{wall}"
 

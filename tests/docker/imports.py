@@ -18,7 +18,7 @@ PROCESSES = {
         "components.ingest.readers.pyav_reader",
     ],
     "generation": [],
-    "training": ["components.training.worker"],
+    "training": ["components.training.worker", "components.training.trainjob.node"],
 }
 
 

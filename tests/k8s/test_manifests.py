@@ -12,10 +12,12 @@ import pytest
 import yaml
 
 from components.shared.images import ROLES
+from components.training.trainjob.manifest import NODE
 from k8s.check.__main__ import check, main
 from k8s.check.manifests import Rendered, RenderFailed, render, render_overlay
 from k8s.check.references import External
 from k8s.check.schemas import Schemas, custom_schemas, exported_schemas
+from pipelines.closing.settings import NotificationSettings
 from pipelines.pods.settings import ClusterSettings
 from pipelines.settings import build_settings, load_preset, preset_names
 
@@ -97,6 +99,7 @@ def test_the_settings_defaults_are_names_that_the_manifests_know(rendered: dict[
     external, cluster = External.read(ROOT), ClusterSettings()
     assert {cluster.store_secret, cluster.tracking_secret, cluster.hub_secret} <= set(external.secrets)
     assert cluster.store_config in rendered["gpu"].names("ConfigMap")
+    assert cluster.training_runtime in rendered["gpu"].names("ClusterTrainingRuntime")
     assert cluster.gpu_tolerations == tuple(taint.replace("=present", "") for taint in external.taints)
     settings = [build_settings(load_preset(name)) for name in preset_names()]
     pods = [pod for item in settings for pod in (item.light_pods, item.generation_pods, item.training_pods)]
@@ -112,8 +115,33 @@ def test_quota_and_queue_let_the_presets_pods_in(rendered: dict[str, Rendered]) 
     for name in ("paper-3b", "paper-7b"):
         pods = build_settings(load_preset(name)).training_pods
         for limits in (allowed, {key: quota["spec"]["hard"][f"requests.{key}"] for key in allowed}):
-            assert int(limits["nvidia.com/gpu"]) >= pods.gpu_count
-            assert gibibytes(limits["memory"]) >= gibibytes(pods.memory) and int(limits["cpu"]) >= int(pods.cpu)
+            assert int(limits["nvidia.com/gpu"]) >= 2 * pods.gpu_count  # as many nodes as the README tries
+            assert gibibytes(limits["memory"]) >= 2 * gibibytes(pods.memory)
+            assert int(limits["cpu"]) >= 2 * int(pods.cpu)
+
+
+def test_a_trainjobs_node_fails_once_and_its_account_gives_it_no_token(rendered: dict[str, Rendered]) -> None:
+    (runtime,) = rendered["gpu"].of("ClusterTrainingRuntime")
+    (job,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    pod = job["template"]["spec"]["template"]["spec"]
+    assert job["name"] == pod["containers"][0]["name"] == NODE
+    assert job["template"]["spec"]["backoffLimit"] == 0 and pod["restartPolicy"] == "Never"
+    assert pod["automountServiceAccountToken"] is False  # TrainJobs name the run's account, which may make TrainJobs
+
+
+def test_the_last_task_reaches_the_mail_server_of_the_settings(rendered: dict[str, Rendered]) -> None:
+    (policy,) = (item for item in rendered["gpu"].of("NetworkPolicy") if item["metadata"]["name"] == "notices")
+    assert NotificationSettings().smtp_port in [port["port"] for port in policy["spec"]["egress"][0]["ports"]]
+    assert policy["spec"]["podSelector"]["matchLabels"] == {"app.kubernetes.io/component": "closing"}
+
+
+def test_the_runs_account_may_do_what_steps_ask_of_the_api(rendered: dict[str, Rendered]) -> None:
+    (role,) = rendered["gpu"].of("Role")
+    (of_nodes,) = rendered["gpu"].of("ClusterRole")
+    rules = [*role["rules"], *of_nodes["rules"]]
+    rights = {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+    assert rights >= {("trainjobs", verb) for verb in ("create", "get", "patch", "delete")}
+    assert rights >= {("pods", "get"), ("pods", "list"), ("pods/log", "get"), ("nodes", "list")}
 
 
 def gibibytes(text: str) -> int:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from components.training.trainjob.nodes import FIELD_PATHS
 from pipelines.cli import app
 from pipelines.dag import compile_pipeline
 from pipelines.inputs import INPUTS, OVERRIDES, RUN_NAME, STORE, TRACKING
@@ -124,6 +125,33 @@ def test_gpus_that_a_step_would_not_use_are_refused(tmp_path: Path, settings: di
     with pytest.raises(SettingsError) as caught:
         pods_of(tmp_path, "paper-3b", **settings)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_on_several_nodes_a_light_pod_starts_a_trainjob_whose_nodes_are_as_the_settings_say(tmp_path: Path) -> None:
+    overrides = ["training.memory=900Gi", "training.scratch=1Ti"]
+    pods = pods_of(tmp_path, "paper-7b", training_pods__num_nodes=2, cluster__step_overrides=overrides)
+    launcher, nodes = pods["Rounds 1 to 2: Training"], pods["Rounds 1 to 2: Training, 2 nodes of a TrainJob"]
+    assert launcher.image.endswith("training:0.1.0-cpu") and (launcher.gpus, launcher.memory) == ("", Given("8Gi"))
+    assert (launcher.timeout, launcher.retries) == (0, "2, 60s x2 up to 1800s")  # the job has the timeout
+    gpu = ("nvidia.com/gpu", {"nvidia.com/gpu.present": "true"}, ["nvidia.com/gpu:NoSchedule"])
+    assert told(nodes) == ("training:0.1.0", "8", *gpu, "900Gi", "64Gi", 86400)
+    assert nodes.memory.run_input == "" and nodes.node_selector.run_input == "cluster_training_node_selector"
+    assert nodes.secrets == [STORE_SECRET] and nodes.labels == {"kueue.x-k8s.io/queue-name": "deepvideo-gpu"}
+    _, platform = yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())
+    pod = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train-policy"]
+    assert {item["name"]: item["fieldPath"] for item in pod["fieldPathAsEnv"]} == FIELD_PATHS
+    printed = CliRunner().invoke(app, ["resources", str(tmp_path / "pipeline.yaml")]).output
+    assert "TrainJob" in printed
+
+
+def test_a_warm_up_has_one_node(tmp_path: Path) -> None:
+    pods = pods_of(tmp_path, "paper-3b", training_pods__num_nodes=2, warmup__num_train_epochs=1)
+    assert pods["Supervised warm-up"].gpus == "8" and pods["Rounds 1 to 2: Training"].gpus == ""
+
+
+def test_a_local_run_has_no_trainjob(tmp_path: Path) -> None:
+    text = pipeline_of(tmp_path, "paper-3b", cluster=False, training_pods__num_nodes=2).read_text()
+    assert "deepvideo-torchrun" not in text
 
 
 def test_no_pod_is_root_and_every_one_has_scratch_and_the_projects_label(tmp_path: Path) -> None:

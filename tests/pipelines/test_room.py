@@ -135,6 +135,15 @@ def test_a_pool_with_room_gets_a_line_a_step(cluster: Cluster) -> None:
     assert "GiB of each GPU" in lines[3] and "h on 8 GPUs" in lines[3]
 
 
+def test_of_several_nodes_the_memory_is_divided_by_all_their_gpus(cluster: Cluster) -> None:
+    cluster.nodes = [node("a", 8), node("b", 8)]
+    lines = checked(settings_of(training_pods__num_nodes=2))
+    one, two = training_memory(QWEN_3B, settings_of()), training_memory(QWEN_3B, settings_of(), 2)
+    trained = 14 * QWEN_3B.language  # ZeRO-2: gradients and Adam's state, by hand
+    assert one - two == pytest.approx(trained / 8 - trained / 16)
+    assert f"about {two / GIB:.1f} GiB" in lines[3] and "h on 16 GPUs" in lines[3]
+
+
 def test_more_gpus_than_the_largest_node_has_are_refused_in_time(cluster: Cluster) -> None:
     started = time.monotonic()
     cluster.nodes = [node("a", 4), node("b", 4)]

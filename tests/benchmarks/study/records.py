@@ -20,6 +20,7 @@ _NOT_NUMBERS = (
     "evaluation/benchmarks",
     *(f"shared/{name}" for name in ("tracking", "store", "lineage")),
     *(f"shared/{name}.py" for name in ("face", "images", "ledger", "processes", "progress", "runs")),
+    "training/trainjob",
     # a step's own frame, which a run of the study goes without
     *(f"evaluation/{name}.py" for name in ("champion", "step")),
     *(f"training/{name}.py" for name in ("checks", "launch", "results", "round", "spec", "step", "worker")),
