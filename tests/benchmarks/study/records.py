@@ -21,6 +21,9 @@ _NOT_NUMBERS = (
     *(f"shared/{name}" for name in ("tracking", "store", "lineage")),
     *(f"shared/{name}.py" for name in ("face", "images", "ledger", "processes", "progress", "runs")),
     "training/trainjob",
+    *(
+        f"shared/generation/{name}" for name in ("quiet.py", "transformers_engine.py", "vllm_")
+    ),  # it has an engine of its own
     # a step's own frame, which a run of the study goes without
     *(f"evaluation/{name}.py" for name in ("champion", "step")),
     *(f"training/{name}.py" for name in ("checks", "launch", "results", "round", "spec", "step", "worker")),
