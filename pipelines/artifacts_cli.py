@@ -48,7 +48,10 @@ def _open(where: str, assignments: list[str] | None = None) -> Store:
         store = open_store(where, settings)
         store.check()
         return store
-    folder = RunFolder(Path(where)).store if RunFolder(Path(where)).store.is_dir() else Path(where)
+    of_run = RunFolder(Path(where)).store
+    if "://" in of_run:
+        return _open(of_run, assignments)
+    folder = Path(of_run) if Path(of_run).is_dir() else Path(where)
     if not folder.is_dir():
         raise StoreError(f"{where}: there is no such folder; give --store s3://bucket/prefix or a run's folder")
     if any(folder.iterdir()) and not any((folder / kind).is_dir() for kind in (*KINDS, "runs")):

@@ -22,7 +22,6 @@ from components.shared.prompt_templates import template_of
 from components.shared.prompts import extract_answer, extract_reasoning, option_letter
 from components.shared.rewards.answers import answer_in_words
 from components.shared.schemas import DEFAULT_TEMPLATE, ArtifactRef, PromptTemplate, Response, Sample, Task
-from components.shared.store import open_store
 from pipelines.run_folder import RunFolder
 from pipelines.settings import RunSettings, SettingsError, did_you_mean
 
@@ -52,7 +51,7 @@ def find_policy(path: Path) -> Policy:
     digest, promotion = summary["final_policy_digest"], summary["promotion"]
     registered = f"{promotion['registered_model']} version {promotion['version']}, " if promotion["version"] else ""
     outcome = f"promoted to {promotion['alias']!r}" if promotion["promoted"] else "not promoted"
-    folder = open_store(str(run.store)).get(ArtifactRef(kind="policy", uri="", digest=digest, size=0))
+    folder = run.open_store().get(ArtifactRef(kind="policy", uri="", digest=digest, size=0))
     return Policy(folder, f"the trained policy {digest[:12]} of {path} ({registered}{outcome})")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,23 +11,20 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from pipelines import artifacts_cli, schedule_cli
+from pipelines import artifacts_cli, schedule_cli, services_cli
 from pipelines.compare_cli import app as compare_app
 from pipelines.evaluate_cli import app as evaluate_app
 from pipelines.options import (
-    Annotations,
     Assignments,
-    Model,
     Preset,
     Rounds,
-    Seed,
     SettingsFile,
-    Videos,
     settings_from,
 )
 from pipelines.overrides import parse_assignments, read_overrides
 from pipelines.pods.command import resources
 from pipelines.rollback_cli import app as rollback_app
+from pipelines.run_cli import app as run_app
 from pipelines.score_cli import app as score_app
 from pipelines.settings import SettingsError, build_settings, load_preset, preset_names
 from pipelines.single_step import STEPS, parse_inputs, run_step
@@ -40,12 +36,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(run_app)
 app.add_typer(evaluate_app)
 app.add_typer(score_app)
 app.add_typer(submit_app)
 app.add_typer(schedule_cli.app, name="schedule")
 app.add_typer(compare_app)
 app.add_typer(rollback_app)
+app.add_typer(services_cli.app)
 app.add_typer(artifacts_cli.app, name="artifacts")
 console = Console()
 errors = Console(stderr=True)
@@ -59,63 +57,6 @@ PresetOrRun = Annotated[
     str, typer.Option(help=f"Settings to start from: {', '.join(preset_names())}; default: the run's own.")
 ]
 RunFolderArgument = Annotated[Path, typer.Argument(help="Folder of a local run.")]
-
-
-@app.command()
-def run(
-    preset: Preset = "laptop",
-    output: Annotated[Path, typer.Option(help="Folder of the run; the same one continues it.")] = Path("runs/laptop"),
-    annotations: Annotations = "",
-    videos: Videos = "",
-    model: Model = "",
-    rounds: Rounds = None,
-    seed: Seed = None,
-    settings_file: SettingsFile = None,
-    assignments: Assignments = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Remove the run in the folder and start over.")] = False,
-) -> None:
-    """Run the whole pipeline on this machine. The same command continues a stopped run; a finished one prints its summary."""
-    from components.ingest.preflight import check_local_inputs
-    from components.shared.rewards import check_rewards
-    from pipelines.local_run import RunFailed, run_locally, with_absolute_paths
-    from pipelines.run_folder import RunFolder
-    from pipelines.summary_text import print_summary
-
-    named: dict[str, Any] = {"ingest.annotations": annotations, "ingest.videos": videos, "ingest.model": model}
-    named |= {"pipeline.rounds": rounds, "pipeline.seed": seed}
-    settings = with_absolute_paths(settings_from(preset, settings_file, assignments, named))
-    if terms := check_local_inputs(settings.ingest):
-        console.print(terms, **PLAIN)
-    check_rewards(settings.rewards.reward_funcs, settings.rewards.reward_weights)
-    folder = RunFolder(output)
-    with folder.locked():
-        if fresh:
-            folder.clear()
-        folder.start(settings)
-        if not folder.finished():
-            console.print(
-                f"[bold]DeepVideo-R1[/bold]  preset {preset}, {settings.pipeline.rounds} rounds, in {folder.root}"
-            )
-            try:
-                run_locally(folder, settings, console)
-            except KeyboardInterrupt:
-                errors.print(f"Stopped{folder.where()}. This continues where it stopped:\n  {_same_command()}", **PLAIN)
-                sys.exit(130)
-            except RunFailed as failed:
-                errors.print(str(failed), style="red", **PLAIN)
-                errors.print(
-                    "\nWhen the cause is mended, this continues where it stopped (data that changed after their ingest"
-                    f" need --fresh):\n  {_same_command()}",
-                    **PLAIN,
-                )
-                sys.exit(1)
-        print_summary(folder, console)
-
-
-def _same_command() -> str:
-    """The command as it was given, without what would start over."""
-    program = sys.argv[0] if Path(sys.argv[0]).name == "deepvideo" else "deepvideo"
-    return shlex.join([program, *(word for word in sys.argv[1:] if word != "--fresh")])
 
 
 @app.command("compile")

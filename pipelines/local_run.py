@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -18,8 +19,10 @@ from components.shared.processes import ChildFailed, run_child
 from components.shared.progress import VARIABLE
 from components.shared.runs import end_run
 from components.shared.schemas import ArtifactRef
-from components.shared.store import open_store
 from components.shared.tracking import TrackingWarning, finish_parent, send
+from components.shared.tracking.client import sqlite_path
+from pipelines.containers.engine import engine, is_rootless_podman, stop_containers
+from pipelines.containers.runner import InContainers
 from pipelines.failures import failure
 from pipelines.live import LiveProgress
 from pipelines.run_folder import RunFolder
@@ -54,10 +57,11 @@ def with_absolute_paths(settings: RunSettings) -> RunSettings:
     return settings.model_copy(update={"ingest": settings.ingest.model_copy(update=given)})
 
 
-def run_locally(folder: RunFolder, settings: RunSettings, console: Console) -> None:
-    """Run the pipeline in `folder` to its end; what is finished there already is not done again.
+def run_locally(folder: RunFolder, settings: RunSettings, console: Console, containers: bool = False) -> None:
+    """Run the pipeline in `folder` to its end, every task as a process or in a container of its image.
 
-    Raises RunFailed if a task fails, and KeyboardInterrupt on Ctrl-C; no process is left in either case.
+    What is finished there already is not done again. Raises RunFailed if a task fails, and KeyboardInterrupt on Ctrl-C;
+    no process and no container is left in either case.
     """
     from pipelines.dag import compile_pipeline
 
@@ -67,12 +71,41 @@ def run_locally(folder: RunFolder, settings: RunSettings, console: Console) -> N
         folder.pipeline,
         cluster=False,
         run_name=started.name,
-        run_store=str(folder.store),
+        run_store=folder.store,
         run_tracking_uri=folder.tracking_uri,
     )
     folder.progress.unlink(missing_ok=True)
     shutil.rmtree(folder.kfp, ignore_errors=True)  # references only: what they name lies in the store
     argv = [sys.executable, "-m", "pipelines.kfp_local", str(folder.pipeline), str(folder.kfp), str(folder.result)]
+    with _containers(folder, settings, started.name) if containers else contextlib.nullcontext(()) as further:
+        _run(folder, settings, started.name, [*argv, *further], console)
+    # the report closed the run; nothing happens if nothing waits
+    _tell(lambda: send(_context(folder, settings, started.name)), console)
+    bring_out(folder)
+
+
+@contextlib.contextmanager
+def _containers(folder: RunFolder, settings: RunSettings, name: str) -> Iterator[tuple[str]]:
+    """The further argument of the runner. Containers of the run are ended before and after: its steps resume."""
+    with engine() as client:
+        given = [str(getattr(settings.ingest, field)) for field in ("annotations", "videos", "model")]
+        shared = InContainers(
+            run=name,
+            events=folder.progress,
+            kernels=folder.root / "kernels",
+            inputs=tuple(path for path in map(Path, given) if path.is_absolute() and path.exists()),
+            rootless_podman=is_rootless_podman(client),
+        )
+        shared.prepare(folder.kfp)
+        stop_containers(client, name)
+        try:
+            yield (shared.model_dump_json(),)
+        finally:
+            stop_containers(client, name)
+
+
+def _run(folder: RunFolder, settings: RunSettings, name: str, argv: Sequence[str], console: Console) -> None:
+    """Run the process that runs the tasks, and show their progress."""
     done = threading.Event()
     live = LiveProgress(folder.progress, console)
     watcher = threading.Thread(target=live.follow, args=(done,))
@@ -81,25 +114,23 @@ def run_locally(folder: RunFolder, settings: RunSettings, console: Console) -> N
         env = {**os.environ, **_QUIET, VARIABLE: str(folder.progress)}
         run_child(argv, env=env, log=folder.pipeline_log, cwd=folder.root)
     except ChildFailed:
-        _close(folder, settings, started.name, "FAILED", console)
+        _close(folder, settings, name, "FAILED", console)
         raise RunFailed(
             f"{failure(folder.pipeline_log, folder.progress)}\nThe whole log: {folder.pipeline_log}"
         ) from None
     except KeyboardInterrupt:
-        _close(folder, settings, started.name, "KILLED", console)
+        _close(folder, settings, name, "KILLED", console)
         raise
     finally:
         done.set()
         watcher.join()
-    # the report closed the run; nothing happens if nothing waits
-    _tell(lambda: send(_context(folder, settings, started.name)), console)
-    bring_out(folder)
 
 
 def _close(folder: RunFolder, settings: RunSettings, name: str, status: str, console: Console) -> None:
     """Let the store and MLflow show that the run is not at work any more; it is opened again when it continues."""
-    end_run(open_store(str(folder.store)), name, status)
-    if (folder.root.parent / "mlflow.db").is_file():
+    end_run(folder.open_store(), name, status)
+    database = sqlite_path(folder.tracking_uri)
+    if database is None or database.is_file():
         _tell(lambda: finish_parent(_context(folder, settings, name), status), console)
 
 
@@ -113,7 +144,7 @@ def _tell(track: Callable[[], Sequence[str]], console: Console) -> None:
 
 def _context(folder: RunFolder, settings: RunSettings, name: str) -> StepContext:
     return StepContext(
-        store=str(folder.store),
+        store=folder.store,
         run_name=name,
         tracking_uri=folder.tracking_uri,
         experiment=settings.pipeline.experiment,
@@ -123,5 +154,5 @@ def _context(folder: RunFolder, settings: RunSettings, name: str) -> StepContext
 def bring_out(folder: RunFolder) -> None:
     """Copy the report, the summary and the plots from the store to the run's folder."""
     ref = ArtifactRef.model_validate_json(folder.result.read_text())
-    shutil.copytree(open_store(str(folder.store)).get(ref), folder.root, dirs_exist_ok=True)
+    shutil.copytree(folder.open_store().get(ref), folder.root, dirs_exist_ok=True)
     (folder.root / "manifest.json").unlink(missing_ok=True)

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from components.shared.files import sha256_bytes, sha256_file, write_atomic
-from components.shared.ledger import LedgerRecord, Outputs, code_version
+from components.shared.ledger import Ledger, Outputs, code_version
+from components.shared.runs import work_of_run
 from components.shared.schemas import Record
+from components.shared.store import Store, open_store
 from pipelines.failures import step_at_work
 from pipelines.settings import RunSettings
 
@@ -29,6 +31,8 @@ class Identity(Record):
     settings: dict[str, Any]
     data: dict[str, str]  # what the data looked like: setting -> fingerprint
     code: str
+    store: str = ""  # empty: in the run's folder
+    tracking_uri: str = ""  # empty: beside the run's folder
 
     def differences(self, other: Identity) -> list[str]:
         """What differs in `other`, a line each. More rounds are no difference: they continue the run."""
@@ -42,17 +46,26 @@ class Identity(Record):
         named = {line.partition(":")[0] for line in lines}
         changed = (name for name in self.data if self.data[name] != other.data.get(name, ""))
         lines += [f"{name}: its content changed" for name in changed if name not in named]
+        if self.store != other.store:
+            lines.append(f"--store: was {self.store or 'the run folder'}, now {other.store or 'the run folder'}")
         if self.code != other.code:
             lines.append("the project's code changed")
         return lines
 
 
-def identity(name: str, settings: RunSettings) -> Identity:
-    """What a run of that name and with these settings would be started with now."""
+def identity(name: str, settings: RunSettings, store: str = "", tracking_uri: str = "") -> Identity:
+    """What a run of that name, with these settings and on these services, would be started with now."""
     data = {
         f"ingest.{name}": _fingerprint(getattr(settings.ingest, name)) for name in ("annotations", "videos", "model")
     }
-    return Identity(name=name, settings=settings.model_dump(mode="json"), data=data, code=code_version())
+    return Identity(
+        name=name,
+        settings=settings.model_dump(mode="json"),
+        data=data,
+        code=code_version(),
+        store=store,
+        tracking_uri=tracking_uri,
+    )
 
 
 def _fingerprint(value: str) -> str:
@@ -67,11 +80,10 @@ def _fingerprint(value: str) -> str:
 
 
 class RunFolder:
-    """Where the parts of a run lie."""
+    """Where the parts of a run lie. `store` and `tracking_uri`: elsewhere than here; by default where the run began."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, store: str = "", tracking_uri: str = "") -> None:
         self.root = root.absolute()
-        self.store = self.root / "store"
         self.kfp = self.root / "kfp"
         self.logs = self.root / "logs"
         self.pipeline = self.root / "pipeline.yaml"
@@ -82,11 +94,23 @@ class RunFolder:
         self.summary = self.root / "summary.json"
         self.samples = self.root / "samples"
         self._identity = self.root / "run.json"
+        began = self.started_with()
+        self._remote_store = store or (began.store if began else "")
+        self._remote_tracking = tracking_uri or (began.tracking_uri if began else "")
+
+    @property
+    def store(self) -> str:
+        """Where the run's artifacts and ledger are."""
+        return self._remote_store or str(self.root / "store")
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's database, beside the run's folder, so that runs side by side are compared in one place."""
-        return f"sqlite:///{self.root.parent / 'mlflow.db'}"
+        """MLflow: by default a database beside the run's folder, so that runs side by side are compared in one place."""
+        return self._remote_tracking or f"sqlite:///{self.root.parent / 'mlflow.db'}"
+
+    def open_store(self) -> Store:
+        """The run's artifact store."""
+        return open_store(self.store)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -113,8 +137,11 @@ class RunFolder:
 
     def ingested(self) -> Outputs | None:
         """What the run's ingest left, None before it is finished."""
-        found = sorted((self.store / "ledger").glob("ingest-*.json"), key=lambda path: path.stat().st_mtime)
-        return LedgerRecord.model_validate_json(found[-1].read_text()).outputs if found else None
+        if (began := self.started_with()) is None:
+            return None
+        store = self.open_store()
+        keys = [key for key in work_of_run(store, began.name) if key.startswith("ingest-")]
+        return next(filter(None, (Ledger(store).finished(key) for key in keys)), None)
 
     def start(self, settings: RunSettings) -> Identity:
         """Record what the run is started with. Raises RunRefused if the folder holds a run that differs.
@@ -122,7 +149,7 @@ class RunFolder:
         A run that never finished its ingest has made nothing that could differ: another may take its place.
         """
         before = self.started_with()
-        if before is not None and (differences := before.differences(identity(before.name, settings))):
+        if before is not None and (differences := before.differences(self._now(before.name, settings))):
             if self.ingested() is not None:
                 raise RunRefused(
                     f"{self.root} holds a run that was started differently:\n"
@@ -130,11 +157,14 @@ class RunFolder:
                     + "\nGive --fresh to start over there, or another --output."
                 )
             before = None
-        now = identity(before.name if before else f"{self.root.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}", settings)
+        now = self._now(before.name if before else f"{self.root.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}", settings)
         if before != now:
             self.result.unlink(missing_ok=True)
             write_atomic(self._identity, now.model_dump_json(indent=1))
         return now
+
+    def _now(self, name: str, settings: RunSettings) -> Identity:
+        return identity(name, settings, self._remote_store, self._remote_tracking)
 
     def finished(self) -> bool:
         """Whether the run in this folder has its report."""

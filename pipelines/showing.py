@@ -14,7 +14,6 @@ from rich.console import Console
 from components.shared.dataset import DatasetReader
 from components.shared.rewards.answers import answer_in_words
 from components.shared.schemas import Sample
-from components.shared.store import open_store
 from pipelines.asking import print_question
 from pipelines.run_folder import RunFolder, RunRefused
 from pipelines.settings import SettingsError
@@ -78,7 +77,7 @@ def _dataset(folder: RunFolder) -> DatasetReader:
     ingested = folder.ingested()
     if ingested is None:
         raise RunRefused(f"{folder.root}: there is no run that has finished its ingest, and so no dataset")
-    return DatasetReader(open_store(str(folder.store)).get(ingested.artifacts["dataset"]))
+    return DatasetReader(folder.open_store().get(ingested.artifacts["dataset"]))
 
 
 def _ask_command(sample: Sample, path: Path, folder: RunFolder) -> str:

@@ -54,7 +54,7 @@ def run_step(
     module, _, component = STEPS[name].partition(":")
     face = getattr(importlib.import_module(module), component).python_func
     folder = RunFolder(run)
-    context = StepContext(store=str(folder.store), seed=settings.pipeline.seed, run_name=folder.root.name)
+    context = StepContext(store=folder.store, seed=settings.pipeline.seed, run_name=folder.root.name)
     given: dict[str, Any] = {
         "context": context.model_dump_json(),
         "settings": settings.model_dump_json(),

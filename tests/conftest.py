@@ -10,7 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.services.radosgw import Bucket, Gateway, radosgw
+from pipelines.containers.radosgw import Bucket, Gateway, radosgw
 
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _WORKERS > 1:  # before PyTorch is imported, and for the processes that tests start

@@ -17,8 +17,8 @@ from components.shared.schemas import ArtifactRef
 from components.training.settings import TrainingSettings
 from components.training.spec import Work
 from components.training.trainjob.nodes import FIELD_PATHS, Nodes
+from pipelines.containers.radosgw import Bucket
 from tests.services.kubernetes_api import NAMESPACE, Kubernetes
-from tests.services.radosgw import Bucket
 from tests.training_fixtures import stored_inputs
 
 ROOT = Path(__file__).parents[1]

@@ -52,8 +52,7 @@ class Placement:
 
     def _pods(self, task: dsl.PipelineTask, step: str) -> tuple[str, PodSettings, dict[str, str]]:
         """The section for the task's image, its settings with those of the step laid upon them, and the latter."""
-        assert task.container_spec is not None
-        role = next(role for role in ROLES if task.container_spec.image == image(role))
+        role = _role(task)
         section = f"{role}_pods"
         pods, overridden = self._with_overrides(section, step)
         name = f"cluster.step_overrides: {step}.gpu_count" if "gpu_count" in overridden else f"{section}.gpu_count"
@@ -167,6 +166,12 @@ class Placement:
             kubernetes.use_secret_as_env(task, cluster.notification_secret, _same(SECRET_KEYS), optional=True)
 
 
+def _role(task: dsl.PipelineTask) -> str:
+    """Whose image the task's component names."""
+    assert task.container_spec is not None
+    return next(role for role in ROLES if task.container_spec.image == image(role))
+
+
 def _same(names: tuple[str, ...]) -> dict[str, str]:
     return {name: name for name in names}
 
@@ -181,7 +186,11 @@ def placer(settings: RunSettings, cluster: bool, inputs: dict[str, Any]) -> Plac
     def place(task: dsl.PipelineTask, step: str, display_name: str) -> dsl.PipelineTask:
         # without KFP's caching: its key knows names, not contents. Ours is the ledger.
         task.set_display_name(display_name).set_caching_options(False)
-        return pods.apply(task, step) if pods else task
+        if pods:
+            return pods.apply(task, step)
+        if getattr(settings, f"{_role(task)}_pods").gpu_count == 0:
+            task.set_container_image(image(_role(task), cpu=True))  # for a run in containers
+        return task
 
     return place
 

@@ -18,7 +18,7 @@ from components.shared.schemas import ArtifactRef
 from components.shared.store import open_store
 from components.shared.tracking.client import open_client
 from pipelines import artifacts_cli, cli
-from tests.services.radosgw import Bucket
+from pipelines.containers.radosgw import Bucket
 
 
 @dataclass(frozen=True)

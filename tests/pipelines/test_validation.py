@@ -17,12 +17,12 @@ from components.shared.store import StoreError, open_store
 from components.shared.tracking import TrackingError
 from components.shared.tracking.client import open_client
 from components.shared.tracking.registry import POLICY_TAG
+from pipelines.containers.radosgw import Bucket
 from pipelines.inputs import STORE, TRACKING, signature
 from pipelines.settings import SettingsError, build_settings
 from pipelines.validation.room import PodPlan
 from pipelines.validation.step import run
 from tests.services.http_server import http_server
-from tests.services.radosgw import Bucket
 
 
 def validate(store: str, **inputs: str) -> StepContext:

@@ -18,7 +18,7 @@ from components.shared.runs import begin_run, end_run, read_runs
 from components.shared.schemas import ArtifactRef
 from components.shared.store import FolderStore, Store, StoreError, open_store
 from components.shared.store.base import DOOMED, KINDS
-from tests.services.radosgw import Bucket
+from pipelines.containers.radosgw import Bucket
 
 DAY = 86_400.0
 

@@ -20,7 +20,7 @@ from components.shared.face import StepFace
 from components.shared.ledger import Outputs
 from components.shared.tracking import TrackingWarning, finish_parent, send, start_parent, track_step, waiting
 from components.shared.tracking.client import open_client
-from tests.services.mlflow_server import MlflowServer
+from pipelines.containers.mlflow_server import MlflowServer
 
 STEPS = 40  # optimizer steps of a round
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ import pytest
 from components.shared.schemas import ArtifactRef
 from components.shared.store import MANIFEST, StoreError, StoreSettings, open_store
 from components.shared.store.s3 import S3Store
-from tests.services.radosgw import KMS_KEY, Bucket
+from pipelines.containers.radosgw import KMS_KEY, Bucket
 
 MIB = 1 << 20
 PART = 5  # MiB, the smallest that S3 takes

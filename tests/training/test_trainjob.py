@@ -25,9 +25,9 @@ from components.training.trainjob.cluster import Cluster
 from components.training.trainjob.handover import hand_over, signs_of_life, take_over, watch
 from components.training.trainjob.manifest import train_job
 from components.training.trainjob.nodes import Launcher, TrainJobError, nodes_of
+from pipelines.containers.radosgw import Bucket
 from tests.services.kubernetes_api import Kubernetes, free_port
 from tests.services.kubernetes_http import kubernetes_api
-from tests.services.radosgw import Bucket
 from tests.training_fixtures import stored_inputs
 from tests.trainjob_fixtures import NODES, ROOT, SETTINGS, Round, at_work, wait_for, work_of
 

@@ -1,12 +1,10 @@
-"""A real MLflow server as a process, on SQLite and a folder, that can be killed and started again on the same data."""
+"""A real MLflow server as a process, that can be killed and started again on the same data."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,18 +13,21 @@ import urllib.request
 from pathlib import Path
 
 from components.shared.tracking.client import open_client
+from pipelines.containers.radosgw import die_with_parent, free_port
 
 _STARTS_WITHIN = 180.0  # seconds, on a busy machine
 
 
 class MlflowServer:
-    """A server on a port of its own; what it was given lies in `folder` and outlives it."""
+    """A server on a port; what it was given lies in `backend` and `artifacts` and outlives it.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            self.port = int(found.getsockname()[1])
+    Without these it has SQLite and a folder, below `folder`, in which its log is.
+    """
+
+    def __init__(self, folder: Path, backend: str = "", artifacts: str = "", port: int = 0) -> None:
+        self.folder, self.port = folder, port or free_port()
+        self.backend = backend or f"sqlite:///{folder}/server.db"
+        self.artifacts = artifacts or str(folder / "artifacts")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -34,17 +35,17 @@ class MlflowServer:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
-        open_client(f"sqlite:///{self.folder}/server.db")  # made in memory: its many commits wait for a disk otherwise
-        backend = ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
-        artifacts = ["--artifacts-destination", str(self.folder / "artifacts")]
+        """Start it and wait until it answers. For `artifacts` in S3 it takes the AWS variables."""
+        if self.backend.startswith("sqlite:"):
+            open_client(self.backend)  # made in memory: its many commits wait for a disk otherwise
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(self.port)]
+        stored = {"MLFLOW_BACKEND_STORE_URI": self.backend}  # a password on the command line is for all to see
         with open(self.folder / "server.log", "ab") as log:
             self._process = subprocess.Popen(
-                [*command, *backend, *artifacts],
+                [*command, "--artifacts-destination", self.artifacts],
                 stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
-                preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL),  # PR_SET_PDEATHSIG: it dies with a killed test
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # three processes less
+                preexec_fn=die_with_parent,
+                env={**os.environ, **stored, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # three processes less
             )  # fmt: skip
         deadline = time.monotonic() + _STARTS_WITHIN
         while not self._answers():

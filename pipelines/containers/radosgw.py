@@ -1,8 +1,7 @@
-"""A real S3 server: Ceph's RADOS Gateway on one monitor and one store in memory, from Debian's packages.
+"""A real S3 server: Ceph's RADOS Gateway on one monitor and one store, from Debian's packages.
 
-In tests: the fixtures of tests/conftest.py. On the command line, for a server until Ctrl-C (20 s to start):
-
-    python tests/services/radosgw.py        prints the AWS variables to export
+In tests, the store lies in memory and dies with the server (the fixtures of tests/conftest.py); for `deepvideo services`
+it lies in a file, survives any kill, and the server finds its data and its ports again.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -30,7 +28,13 @@ PACKAGES = {"ceph": "ceph-common", "ceph-mon": "ceph-mon", "ceph-osd": "ceph-osd
 ACCESS_KEY, SECRET_KEY = "test-access", "test-secret"
 KMS_KEY = "testkey-1"  # the one key of the gateway's key store for tests
 _STARTS_WITHIN = 180.0  # seconds, on a busy machine
-_STORE_SIZE = 4 << 30  # bytes in memory at most
+_IN_MEMORY = {"osd objectstore": "memstore", "memstore device bytes": str(4 << 30)}
+_IN_A_FILE = {
+    "osd objectstore": "bluestore",
+    "bluestore block size": str(32 << 30),  # bytes at most; the file grows as it fills
+    "bluestore fsck on mount": "false",
+    "osd memory target": str(1 << 30),
+}
 
 _CONFIG = """
 [global]
@@ -52,8 +56,6 @@ mon data avail crit = 1
 mon allow pool size one = true
 paxos propose interval = 0.05
 paxos min wait = 0.01
-osd objectstore = memstore
-memstore device bytes = {store_size}
 osd crush chooseleaf type = 0
 osd pool default size = 1
 osd pool default min size = 1
@@ -63,18 +65,28 @@ osd pool default pg autoscale mode = off
 rgw crypt require ssl = false
 rgw crypt s3 kms backend = testing
 rgw crypt s3 kms encryption keys = {kms_key}={kms_secret}
+{store}
 """
 
 
 class Gateway:
-    """A gateway on a port of its own, for HTTP or (with a self-signed certificate) HTTPS. Its data dies with it."""
+    """A gateway on a port of its own, for HTTP or (with a self-signed certificate) HTTPS.
 
-    def __init__(self, folder: Path) -> None:
+    Its data lies in memory and dies with it, unless it is `durable`: then in `folder`, from which it starts again.
+    """
+
+    def __init__(
+        self, folder: Path, *, durable: bool = False, access_key: str = ACCESS_KEY, secret_key: str = SECRET_KEY
+    ) -> None:
         missing = [package for command, package in PACKAGES.items() if not shutil.which(command)]
         if missing:
             raise RuntimeError(f"the S3 server needs Debian's packages: sudo apt-get install {' '.join(missing)}")
-        self.folder, self.port, self.tls_port = folder, _free_port(), _free_port()
+        self.folder, self.durable = folder, durable
+        self.access_key, self.secret_key = access_key, secret_key
         self.config, self.certificate = folder / "ceph.conf", folder / "ca.pem"
+        self._ports = folder / "ports.json"  # written last: the cluster in this folder is complete
+        known = json.loads(self._ports.read_text()) if self._ports.is_file() else [free_port() for _ in range(3)]
+        self.port, self.tls_port, self._mon_port = known
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
@@ -90,33 +102,46 @@ class Gateway:
         """The AWS variables for this server."""
         return {
             "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_DEFAULT_REGION": "us-east-1",
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
         }
 
     def start(self) -> None:
-        """Make the cluster and start everything."""
-        mon_port, fsid, osd_id = _free_port(), str(uuid.uuid4()), str(uuid.uuid4())
-        values = {"fsid": fsid, "mon_port": mon_port, "folder": self.folder, "store_size": _STORE_SIZE}
-        values |= {"kms_key": KMS_KEY, "kms_secret": base64.b64encode(os.urandom(32)).decode()}
-        self.config.write_text(_CONFIG.format(**values))
+        """Start everything, on the cluster that lies in the folder, or on one that is made there now."""
+        if self._ports.is_file():
+            self._daemon("mon", "ceph-mon", "-i", "a")
+            self._daemon("osd", "ceph-osd", "-i", "0")
+            self.start_gateway()
+            return
+        self._make_cluster()
+        self._make_certificate()
+        self.start_gateway()
+        keys = ["--access-key", self.access_key, "--secret-key", self.secret_key]
+        self._run("radosgw-admin", "user", "create", "--uid", "deepvideo", "--display-name", "deepvideo", *keys)
+        self._ports.write_text(json.dumps([self.port, self.tls_port, self._mon_port]))
+
+    def _make_cluster(self) -> None:
+        """A monitor and a store, started; what a broken-off try left is dropped."""
         for name in ("mon", "osd"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
             (self.folder / name).mkdir()
+        fsid, osd_id = str(uuid.uuid4()), str(uuid.uuid4())
+        values = {"fsid": fsid, "mon_port": self._mon_port, "folder": self.folder}
+        values |= {"kms_key": KMS_KEY, "kms_secret": base64.b64encode(os.urandom(32)).decode()}
+        store = "\n".join(f"{name} = {value}" for name, value in (_IN_A_FILE if self.durable else _IN_MEMORY).items())
+        self.config.touch(mode=0o600)
+        self.config.write_text(_CONFIG.format(**values, store=store))
         monmap = str(self.folder / "monmap")
-        address = f"[v2:127.0.0.1:{mon_port}]"
+        address = f"[v2:127.0.0.1:{self._mon_port}]"
         self._run("monmaptool", "--create", "--clobber", "--fsid", fsid, "--addv", "a", address, monmap)
         self._run("ceph-mon", "--mkfs", "-i", "a", "--monmap", monmap)
         self._daemon("mon", "ceph-mon", "-i", "a")
         self._run("ceph", "--connect-timeout", "60", "osd", "new", osd_id)
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd_id)
         self._daemon("osd", "ceph-osd", "-i", "0")
-        self._make_certificate()
-        self.start_gateway()
-        user = ["--uid", "test", "--display-name", "test", "--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY]
-        self._run("radosgw-admin", "user", "create", *user)
 
     def start_gateway(self) -> None:
         """Start the gateway alone, and wait until it answers. What was stored before it was killed is there."""
@@ -173,7 +198,8 @@ class Gateway:
                 [command, "-c", str(self.config), "-f", *identity, *arguments],
                 stdout=output,
                 stderr=output,
-                preexec_fn=_die_with_parent,
+                start_new_session=True,  # Ctrl-C on the terminal is for the run, which still needs them
+                preexec_fn=die_with_parent,
             )
 
 
@@ -203,24 +229,11 @@ def radosgw() -> Iterator[Gateway]:
             gateway.stop()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no daemon outlives a killed test
-
-
-def main() -> None:
-    """Run a gateway until Ctrl-C."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with contextlib.suppress(KeyboardInterrupt), radosgw() as gateway:
-        for name, value in gateway.environment.items():
-            print(f"export {name}={json.dumps(value)}", flush=True)
-        signal.pause()
-
-
-if __name__ == "__main__":
-    main()
