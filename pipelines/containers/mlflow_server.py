@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 from components.shared.tracking.client import open_client
@@ -24,7 +25,15 @@ class MlflowServer:
     Without these it has SQLite and a folder, below `folder`, in which its log is.
     """
 
-    def __init__(self, folder: Path, backend: str = "", artifacts: str = "", port: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        backend: str = "",
+        artifacts: str = "",
+        port: int = 0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.environment = dict(environment or {})  # beside this process's own: the AWS variables of `artifacts`
         self.folder, self.port = folder, port or free_port()
         self.backend = backend or f"sqlite:///{folder}/server.db"
         self.artifacts = artifacts or str(folder / "artifacts")
@@ -35,7 +44,7 @@ class MlflowServer:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it and wait until it answers. For `artifacts` in S3 it takes the AWS variables."""
+        """Start it and wait until it answers."""
         if self.backend.startswith("sqlite:"):
             open_client(self.backend)  # made in memory: its many commits wait for a disk otherwise
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(self.port)]
@@ -45,7 +54,7 @@ class MlflowServer:
                 [*command, "--artifacts-destination", self.artifacts],
                 stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
                 preexec_fn=die_with_parent,
-                env={**os.environ, **stored, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # three processes less
+                env={**os.environ, **self.environment, **stored, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # three processes less
             )  # fmt: skip
         deadline = time.monotonic() + _STARTS_WITHIN
         while not self._answers():

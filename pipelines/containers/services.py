@@ -60,8 +60,7 @@ def _start(folder: Path, running: contextlib.ExitStack) -> dict[str, str]:
         running.callback(gateway.stop)
         gateway.start()
         variables |= gateway.environment
-        os.environ.update(variables)  # MLflow keeps its artifacts there
-        _make_bucket()
+        _make_bucket(gateway)
         store = f"s3://{_BUCKET}/store"
     variables[STORE] = store
     variables[TRACKING] = os.environ.get(TRACKING, "")
@@ -71,7 +70,7 @@ def _start(folder: Path, running: contextlib.ExitStack) -> dict[str, str]:
         database.start()
         (folder / "mlflow").mkdir(exist_ok=True)
         artifacts = f"{store.rpartition('/')[0] if store.count('/') > 2 else store}/mlflow"
-        server = MlflowServer(folder / "mlflow", database.uri, artifacts, int(known["mlflow_port"]))
+        server = MlflowServer(folder / "mlflow", database.uri, artifacts, int(known["mlflow_port"]), variables)
         running.callback(server.kill)
         server.start()
         variables[TRACKING] = server.url
@@ -90,8 +89,9 @@ def _secrets(path: Path) -> dict[str, str]:
     return json.loads(path.read_text())
 
 
-def _make_bucket() -> None:
-    client = boto3.session.Session().client("s3")
+def _make_bucket(gateway: Gateway) -> None:
+    session = boto3.session.Session(gateway.access_key, gateway.secret_key, region_name="us-east-1")
+    client = session.client("s3", endpoint_url=gateway.url)
     with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
         client.create_bucket(Bucket=_BUCKET)
     client.put_bucket_versioning(Bucket=_BUCKET, VersioningConfiguration={"Status": "Enabled"})
