@@ -4,9 +4,10 @@ BIN := .venv/bin
 OUTPUT ?= runs/laptop
 ARGS ?=
 TEST_JOBS ?= 2
+SERVICES := radosgw ceph-mon ceph-osd openssl postgresql
 PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
 
-.PHONY: help setup run test lint images manifests tiny-model bench-learning study study-quick bench-training bench-gpu clean
+.PHONY: help setup run run-containers services test test-containers lint images manifests tiny-model bench-learning study study-quick bench-training bench-gpu clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -17,8 +18,21 @@ setup:  ## Make the environment in .venv (done once; a second call does nothing)
 run: setup  ## Run the whole pipeline on this machine (preset laptop); the same command continues a stopped run
 	@$(BIN)/deepvideo run --preset laptop --output $(OUTPUT)
 
+run-containers: setup  ## The same in containers of our images, with a real S3 server and MLflow on PostgreSQL, checked
+	@.ci/setup $(SERVICES) podman
+	@$(BIN)/deepvideo services -- $(SHELL) -c '$(BIN)/deepvideo run --containers --output runs/containers $(ARGS) && \
+	  $(BIN)/python -m pipelines.containers.check runs/containers'
+
+services: setup  ## Serve what runs in containers left, S3 and MLflow, until Ctrl-C
+	@.ci/setup $(SERVICES)
+	@$(BIN)/deepvideo services
+
+test-containers: setup  ## Two runs of a stored recurring run, one after the other, in containers; compare and rollback
+	@.ci/setup $(SERVICES) podman
+	@$(BIN)/deepvideo services -- $(BIN)/python -m tests.containers.retrain
+
 test: lint  ## Check style and types, and run every test
-	@.ci/setup chromium radosgw ceph-mon ceph-osd openssl
+	@.ci/setup chromium $(SERVICES)
 	@$(BIN)/python -m pytest tests --numprocesses $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: setup

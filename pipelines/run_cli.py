@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -46,10 +47,10 @@ def run(
         bool, typer.Option("--containers", help="Every step in its image, with Docker or podman (`make images`).")
     ] = False,
     store: Annotated[
-        str, typer.Option(envvar=STORE, help="Artifact store: s3://bucket/prefix; default: in the run's folder.")
+        str, typer.Option(help=f"Artifact store: s3://...; default: in the run's folder, in containers {STORE}.")
     ] = "",
     tracking_uri: Annotated[
-        str, typer.Option(envvar=TRACKING, help="MLflow's address; default: a database beside the run's folder.")
+        str, typer.Option(help=f"MLflow's address; default: a database beside it, in containers {TRACKING}.")
     ] = "",
 ) -> None:
     """Run the whole pipeline on this machine. The same command continues a stopped run; a finished one prints its summary."""
@@ -65,6 +66,8 @@ def run(
     if terms := check_local_inputs(settings.ingest):
         console.print(terms, **_PLAIN)
     check_rewards(settings.rewards.reward_funcs, settings.rewards.reward_weights)
+    if containers:
+        store, tracking_uri = store or os.environ.get(STORE, ""), tracking_uri or os.environ.get(TRACKING, "")
     folder = RunFolder(output, store, tracking_uri)
     if containers and ("://" not in folder.store or folder.tracking_uri.startswith("sqlite:")):
         raise SettingsError(

@@ -28,11 +28,12 @@ def services(
 ) -> None:
     """Start an S3 server (Ceph's) and MLflow on PostgreSQL, from Debian's packages, and run a command with their variables.
 
-    They keep their data between calls. Endpoints of your own, given as DEEPVIDEO_STORE or MLFLOW_TRACKING_URI, are used
+    They keep their data between calls. Endpoints of your own, given as DEEPVIDEO_STORE or DEEPVIDEO_TRACKING_URI, are used
     instead.
     """
     from pipelines.containers.services import services as running
 
+    code = 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console.print("Starting S3 and MLflow (half a minute)", style="bold")
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from components.shared.tracking.client import open_client
 from pipelines.containers.radosgw import die_with_parent, free_port
 
-_STARTS_WITHIN = 180.0  # seconds, on a busy machine
+_STARTS_WITHIN = 600.0  # seconds, on a busy machine
 
 
 class MlflowServer:
@@ -48,13 +48,16 @@ class MlflowServer:
         if self.backend.startswith("sqlite:"):
             open_client(self.backend)  # made in memory: its many commits wait for a disk otherwise
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(self.port)]
-        stored = {"MLFLOW_BACKEND_STORE_URI": self.backend}  # a password on the command line is for all to see
+        own = {
+            "MLFLOW_BACKEND_STORE_URI": self.backend,  # a password on the command line is for all to see
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three processes less
+        }
         with open(self.folder / "server.log", "ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--artifacts-destination", self.artifacts],
                 stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
                 preexec_fn=die_with_parent,
-                env={**os.environ, **self.environment, **stored, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # three processes less
+                env={**os.environ, **self.environment, **own},
             )  # fmt: skip
         deadline = time.monotonic() + _STARTS_WITHIN
         while not self._answers():

@@ -14,7 +14,7 @@ import boto3
 
 from components.shared.files import write_atomic
 from pipelines.containers.mlflow_server import MlflowServer
-from pipelines.containers.names import STORE, TRACKING
+from pipelines.containers.names import MLFLOW, STORE, TRACKING
 from pipelines.containers.postgres import Postgres
 from pipelines.containers.radosgw import Gateway, free_port
 
@@ -74,7 +74,7 @@ def _start(folder: Path, running: contextlib.ExitStack) -> dict[str, str]:
         running.callback(server.kill)
         server.start()
         variables[TRACKING] = server.url
-    return variables
+    return {**variables, MLFLOW: variables[TRACKING]}
 
 
 def _secrets(path: Path) -> dict[str, str]:
