@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.shared.progress import VARIABLE
 from components.shared.schemas import Record
+from pipelines.containers import task
 from pipelines.containers.engine import LABEL
 
 if TYPE_CHECKING:
@@ -44,10 +45,11 @@ class InContainers(Record):
             os.chown(self.events, _USER, _USER)
 
     def runner(self) -> DockerRunner:
-        """kfp's runner. Containers have this user's id; where that is root's, the images' own."""
+        """kfp's runner for this process. Containers have this user's id; where that is root's, the images' own."""
         from docker.types import Mount
         from kfp.local import DockerRunner
 
+        task.use()
         shared = [(path, False) for path in (self.events.parent, self.kernels)] + [(path, True) for path in self.inputs]
         if ca := os.environ.get("AWS_CA_BUNDLE"):
             shared.append((Path(ca), True))

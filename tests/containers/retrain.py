@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 
 from components.promotion.rollback import versions
-from components.shared.ledger import read_ledger
+from components.shared.ledger import Ledger
+from components.shared.runs import work_of_run
 from components.shared.store import open_store
 from components.shared.tracking.registry import RegisteredVersion, alias_version
 from pipelines.containers.engine import LABEL, engine, is_rootless_podman, stop_containers
@@ -84,8 +85,10 @@ def champion(model: str) -> RegisteredVersion:
 
 def base_of(run_name: str) -> str:
     """The digest of the policy that a run started from."""
-    records = read_ledger(open_store(os.environ[STORE])).values()
-    (made,) = [item.outputs for item in records if item.work.step == "ingest" and item.work.run == run_name]
+    store = open_store(os.environ[STORE])
+    (key,) = [key for key in work_of_run(store, run_name) if key.startswith("ingest-")]
+    made = Ledger(store).finished(key)
+    assert made is not None
     return made.artifacts["policy"].digest
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
+import docker
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -19,6 +23,7 @@ from pipelines.containers import engine as engines
 from pipelines.containers.names import STORE, TRACKING
 from pipelines.containers.runner import InContainers
 from pipelines.containers.services import services
+from pipelines.containers.task import run_container
 from pipelines.dag import compile_pipeline
 from pipelines.run_folder import RunFolder, RunRefused
 from pipelines.settings import RunSettings, build_settings
@@ -86,6 +91,42 @@ def test_images_that_are_not_there_are_refused_with_what_builds_them(monkeypatch
         monkeypatch.setenv("DOCKER_HOST", server.url.replace("http://", "tcp://"))
         with pytest.raises(RunRefused, match=r"no image .*light.*`make images`"), engines.engine():
             pass
+
+
+def test_a_containers_output_is_whole_and_its_exit_code_is_asked_for_before_it_is_removed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[str] = []
+    mark = "\N{CHECK MARK}".encode()
+
+    def framed(data: bytes) -> bytes:
+        return b"\x01\0\0\0" + len(data).to_bytes(4, "big") + data
+
+    class Engine(http.server.BaseHTTPRequestHandler):
+        def _handle(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            asked.append(f"{self.command} {urlsplit(self.path).path.rpartition('/')[2]}")
+            sent = json.dumps({"Id": "c1", "ApiVersion": "1.41", "StatusCode": 7, "Config": {"Tty": False}}).encode()
+            if asked[-1] == "GET logs":
+                sent = framed(mark[:1]) + framed(mark[1:] + b" done\n")  # a character in two pieces
+            self.send_response(204 if asked[-1] in ("POST start", "DELETE c1") else 200)
+            self.send_header("Content-Length", str(len(sent) if asked[-1] not in ("POST start", "DELETE c1") else 0))
+            self.end_headers()
+            if asked[-1] not in ("POST start", "DELETE c1"):
+                self.wfile.write(sent)
+
+        do_GET = do_POST = do_DELETE = _handle
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Engine) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = docker.DockerClient(base_url=f"tcp://127.0.0.1:{server.server_address[1]}")
+        assert run_container(client, "image", ["command"], {}) == 7
+        server.shutdown()
+    assert capsys.readouterr().out == "\N{CHECK MARK} done\n"
+    assert asked.index("POST wait") < asked.index("DELETE c1")
 
 
 def test_an_engine_that_does_not_answer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
