@@ -13,10 +13,10 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 from components.shared.files import write_atomic
 from components.shared.processes import die_with_parent, name_ancestor
-from pipelines.containers.runner import InContainers
 
 
 def run_local(ir: Path, root: Path, result: Path, containers: str = "") -> None:
@@ -24,12 +24,21 @@ def run_local(ir: Path, root: Path, result: Path, containers: str = "") -> None:
     from kfp import components, local
 
     warnings.filterwarnings("ignore")  # kfp warns of what only a cluster uses: resources, display names, images
-    runner = InContainers.model_validate_json(containers).runner() if containers else None
-    if runner and os.getuid() == 0:
-        os.umask(0)  # what kfp makes below ROOT is written by the containers' user
-    local.init(runner or local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=True)
+    local.init(_runner(containers), pipeline_root=str(root), raise_on_error=True)
     task = components.load_component_from_file(str(ir))()
     write_atomic(result, Path(task.outputs["report"].path).read_text())
+
+
+def _runner(containers: str) -> Any:
+    from kfp import local
+
+    if not containers:
+        return local.SubprocessRunner(use_venv=False)
+    from pipelines.containers.runner import InContainers
+
+    if os.getuid() == 0:
+        os.umask(0)  # what kfp makes below ROOT is written by the containers' user
+    return InContainers.model_validate_json(containers).runner()
 
 
 if __name__ == "__main__":

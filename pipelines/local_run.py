@@ -25,7 +25,7 @@ from pipelines.containers.engine import engine, is_rootless_podman, stop_contain
 from pipelines.containers.runner import InContainers
 from pipelines.failures import failure
 from pipelines.live import LiveProgress
-from pipelines.run_folder import RunFolder
+from pipelines.run_folder import RunFolder, RunRefused
 from pipelines.settings import RunSettings
 
 # Engines that talk to the terminal, look for hubs, or send usage reports are told not to.
@@ -87,6 +87,10 @@ def run_locally(folder: RunFolder, settings: RunSettings, console: Console, cont
 @contextlib.contextmanager
 def _containers(folder: RunFolder, settings: RunSettings, name: str) -> Iterator[tuple[str]]:
     """The further argument of the runner. Containers of the run are ended before and after: its steps resume."""
+    if os.getuid() == 0 and folder.root.is_relative_to("/root"):
+        raise RunRefused(
+            f"--output {folder.root}: containers do not run as root, and may not enter /root; give a folder elsewhere"
+        )
     with engine() as client:
         given = [str(getattr(settings.ingest, field)) for field in ("annotations", "videos", "model")]
         shared = InContainers(

@@ -73,6 +73,8 @@ def _change(compared: Compared | None) -> str:
 
 
 def commands(folder: RunFolder) -> list[str]:
-    """The two commands that open the report and MLflow."""
+    """The two commands that open the report and MLflow; a server's address stands for the latter."""
+    if folder.tracking_uri.startswith("http"):
+        return [f"xdg-open {shlex.quote(str(folder.report))}", f"xdg-open {shlex.quote(folder.tracking_uri)}"]
     mlflow = f"{shlex.quote(str(Path('.venv/bin/mlflow')))} server --backend-store-uri {folder.tracking_uri}"
     return [f"xdg-open {shlex.quote(str(folder.report))}", mlflow]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.shared.images import ROLES, image
-from pipelines.containers.radosgw import die_with_parent
+from pipelines.containers.daemons import end_with_parent
 from pipelines.run_folder import RunRefused
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _address() -> Iterator[str]:
             with open(Path(folder) / "podman.log", "wb") as log:
                 command = [podman, "system", "service", "--time=0", address]
                 service = subprocess.Popen(
-                    command, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent
+                    command, stdout=log, stderr=log, start_new_session=True, preexec_fn=end_with_parent
                 )
             try:
                 deadline = time.monotonic() + _STARTS_WITHIN

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.shared.tracking.client import open_client
-from pipelines.containers.radosgw import die_with_parent, free_port
+from pipelines.containers.daemons import end_with_parent, free_port
 
 _STARTS_WITHIN = 600.0  # seconds, on a busy machine
 
@@ -56,7 +56,7 @@ class MlflowServer:
             self._process = subprocess.Popen(
                 [*command, "--artifacts-destination", self.artifacts],
                 stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=end_with_parent,
                 env={**os.environ, **self.environment, **own},
             )  # fmt: skip
         deadline = time.monotonic() + _STARTS_WITHIN

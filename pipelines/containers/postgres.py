@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.containers.radosgw import die_with_parent, free_port
+from pipelines.containers.daemons import closed_to_others, end_with_parent, free_port
 
 _USER = "mlflow"  # of the database, and the database
 _STARTS_WITHIN = 600.0  # seconds, on a busy machine
@@ -37,6 +37,11 @@ class Postgres:
         """Start it on the database that lies in the folder, or on one that is made there now, and wait until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if os.getuid() == 0:
+            if closed := closed_to_others(self.folder):
+                raise RuntimeError(
+                    f"{self.folder}: PostgreSQL does not run as root, and its user may not enter {closed}; give --folder"
+                    " outside of it, or `chmod o+x` it"
+                )
             shutil.chown(self.folder, **_identity())
         new = not self._ports.is_file()
         if new:
@@ -46,7 +51,7 @@ class Postgres:
             self._process = subprocess.Popen(
                 [self.binaries / "postgres", *command],
                 stdout=log, stderr=log, cwd="/", start_new_session=True,
-                preexec_fn=die_with_parent, **_process_identity(),
+                preexec_fn=end_with_parent, **_process_identity(),
             )  # fmt: skip
         deadline = time.monotonic() + _STARTS_WITHIN
         while not self._answers():

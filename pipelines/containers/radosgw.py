@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import ctypes
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +20,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from pipelines.containers.daemons import end_with_parent, free_port
 
 PACKAGES = {"ceph": "ceph-common", "ceph-mon": "ceph-mon", "ceph-osd": "ceph-osd", "radosgw": "radosgw"}
 ACCESS_KEY, SECRET_KEY = "test-access", "test-secret"
@@ -199,7 +198,7 @@ class Gateway:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C on the terminal is for the run, which still needs them
-                preexec_fn=die_with_parent,
+                preexec_fn=end_with_parent,
             )
 
 
@@ -227,13 +226,3 @@ def radosgw() -> Iterator[Gateway]:
             yield gateway
         finally:
             gateway.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no daemon outlives a killed test

@@ -13,10 +13,11 @@ from pathlib import Path
 import boto3
 
 from components.shared.files import write_atomic
+from pipelines.containers.daemons import free_port
 from pipelines.containers.mlflow_server import MlflowServer
 from pipelines.containers.names import MLFLOW, STORE, TRACKING
 from pipelines.containers.postgres import Postgres
-from pipelines.containers.radosgw import Gateway, free_port
+from pipelines.containers.radosgw import Gateway
 
 _BUCKET = "deepvideo"
 
