@@ -21,7 +21,7 @@ from components.shared.runs import end_run
 from components.shared.schemas import ArtifactRef
 from components.shared.tracking import TrackingWarning, finish_parent, send
 from components.shared.tracking.client import sqlite_path
-from pipelines.containers.engine import engine, is_rootless_podman, stop_containers
+from pipelines.containers.engine import check_images, engine, is_rootless_podman, stop_containers
 from pipelines.containers.runner import InContainers
 from pipelines.failures import failure
 from pipelines.live import LiveProgress
@@ -77,7 +77,10 @@ def run_locally(folder: RunFolder, settings: RunSettings, console: Console, cont
     folder.progress.unlink(missing_ok=True)
     shutil.rmtree(folder.kfp, ignore_errors=True)  # references only: what they name lies in the store
     argv = [sys.executable, "-m", "pipelines.kfp_local", str(folder.pipeline), str(folder.kfp), str(folder.result)]
-    with _containers(folder, settings, started.name) if containers else contextlib.nullcontext(()) as further:
+    place: contextlib.AbstractContextManager[Sequence[str]] = contextlib.nullcontext(())
+    if containers:
+        place = _containers(folder, settings, started.name)
+    with place as further:
         _run(folder, settings, started.name, [*argv, *further], console)
     # the report closed the run; nothing happens if nothing waits
     _tell(lambda: send(_context(folder, settings, started.name)), console)
@@ -85,13 +88,14 @@ def run_locally(folder: RunFolder, settings: RunSettings, console: Console, cont
 
 
 @contextlib.contextmanager
-def _containers(folder: RunFolder, settings: RunSettings, name: str) -> Iterator[tuple[str]]:
+def _containers(folder: RunFolder, settings: RunSettings, name: str) -> Iterator[Sequence[str]]:
     """The further argument of the runner. Containers of the run are ended before and after: its steps resume."""
     if os.getuid() == 0 and folder.root.is_relative_to("/root"):
         raise RunRefused(
             f"--output {folder.root}: containers do not run as root, and may not enter /root; give a folder elsewhere"
         )
     with engine() as client:
+        check_images(client)
         given = [str(getattr(settings.ingest, field)) for field in ("annotations", "videos", "model")]
         shared = InContainers(
             run=name,

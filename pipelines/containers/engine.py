@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.shared.images import ROLES, image
+from components.shared.ledger import code_version
 from pipelines.containers.daemons import end_with_parent
 from pipelines.run_folder import RunRefused
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 LABEL = "deepvideo.run"  # of every container of a run: its name
+_CODE = "from components.shared.ledger import code_version; print(code_version())"
 _STARTS_WITHIN = 60.0  # seconds, on a busy machine
 
 
@@ -27,17 +29,35 @@ _STARTS_WITHIN = 60.0  # seconds, on a busy machine
 def engine() -> Iterator[DockerClient]:
     """A client of DOCKER_HOST's engine, else of Docker here, else of podman's service, started for the block.
 
-    DOCKER_HOST names it for child processes meanwhile. Raises RunRefused if there is none, and for missing images.
+    DOCKER_HOST names it for child processes meanwhile. Raises RunRefused if there is none.
     """
     with _address() as address, _variable("DOCKER_HOST", address):
         client = _client(address)
         if client is None:
             raise RunRefused(f"--containers: no container engine answers at DOCKER_HOST={address}")
         try:
-            _check_images(client)
             yield client
         finally:
             client.close()
+
+
+def check_images(client: DockerClient) -> None:
+    """Raises RunRefused for an image that is not there, or that was built from other code than this."""
+    from docker.errors import ContainerError, ImageNotFound
+
+    for role in ROLES:
+        name = image(role, cpu=True)
+        try:
+            told = client.containers.run(name, ["python3", "-c", _CODE], remove=True, network_mode="host")
+        except ImageNotFound:
+            raise RunRefused(f"--containers: there is no image {name}; `make images` builds it") from None
+        except ContainerError as error:
+            said = (error.stderr or b"").decode(errors="replace").strip()
+            raise RunRefused(
+                f"--containers: image {name} does not start: {said}; build it again: `make images`"
+            ) from None
+        if told.decode().strip() != code_version():
+            raise RunRefused(f"--containers: image {name} was built from other code than this: `make images`")
 
 
 def stop_containers(client: DockerClient, run_name: str) -> None:
@@ -98,18 +118,6 @@ def _client(address: str) -> DockerClient | None:
     except (DockerException, OSError):
         return None
     return client
-
-
-def _check_images(client: DockerClient) -> None:
-    from docker.errors import ImageNotFound
-
-    for role in ROLES:
-        try:
-            client.images.get(image(role, cpu=True))
-        except ImageNotFound:
-            raise RunRefused(
-                f"--containers: there is no image {image(role, cpu=True)}; `make images` builds it (docker/README.md)"
-            ) from None
 
 
 @contextlib.contextmanager

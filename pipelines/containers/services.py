@@ -63,6 +63,9 @@ def _start(folder: Path, running: contextlib.ExitStack) -> dict[str, str]:
         variables |= gateway.environment
         _make_bucket(gateway)
         store = f"s3://{_BUCKET}/store"
+    for name in ("NO_PROXY", "no_proxy"):
+        direct = [*os.environ.get(name, "").split(","), "127.0.0.1"]
+        variables[name] = ",".join(dict.fromkeys(filter(None, direct)))
     variables[STORE] = store
     variables[TRACKING] = os.environ.get(TRACKING, "")
     if not variables[TRACKING]:

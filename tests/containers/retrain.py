@@ -22,7 +22,7 @@ from components.shared.ledger import Ledger
 from components.shared.runs import work_of_run
 from components.shared.store import open_store
 from components.shared.tracking.registry import RegisteredVersion, alias_version
-from pipelines.containers.engine import LABEL, engine, is_rootless_podman, stop_containers
+from pipelines.containers.engine import LABEL, check_images, engine, is_rootless_podman, stop_containers
 from pipelines.containers.names import STORE, TRACKING
 from pipelines.containers.runner import InContainers
 from tests.services.kfp_api import KfpApi
@@ -59,6 +59,7 @@ def run_in_containers(spec: dict[str, Any], parameters: dict[str, Any], name: st
     from kfp import components, local
 
     with engine() as client:
+        check_images(client)
         folder = (FOLDER / name).absolute()
         mapped = is_rootless_podman(client)
         shared = InContainers(

@@ -89,8 +89,8 @@ def test_images_that_are_not_there_are_refused_with_what_builds_them(monkeypatch
 
     with http_server(api) as server:
         monkeypatch.setenv("DOCKER_HOST", server.url.replace("http://", "tcp://"))
-        with pytest.raises(RunRefused, match=r"no image .*light.*`make images`"), engines.engine():
-            pass
+        with engines.engine() as client, pytest.raises(RunRefused, match=r"no image .*light.*`make images`"):
+            engines.check_images(client)
 
 
 def test_a_containers_output_is_whole_and_its_exit_code_is_asked_for_before_it_is_removed(
@@ -161,9 +161,9 @@ def test_the_services_keep_their_data_and_addresses_between_calls(
 ) -> None:
     for name in (STORE, TRACKING, "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
-    before = dict(os.environ)
     told = []
     for turn in range(2):
+        before = dict(os.environ)
         with services(tmp_path) as variables:
             assert dict(os.environ) == before
             told.append(variables)

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from components.shared.ledger import Ledger, Outputs
-from components.shared.store import open_store
 from pipelines.run_folder import RunFolder, RunRefused
 from pipelines.settings import RunSettings, build_settings
 
 
-def ingested(root: Path) -> RunFolder:
-    """A run's folder whose ingest is finished, by its record in the ledger."""
+def ingested(root: Path, *settings: RunSettings) -> RunFolder:
+    """The folder of a run that was started with `settings` and whose ingest is finished, by its record in the ledger."""
     folder = RunFolder(root)
-    ledger = Ledger(open_store(str(folder.store)))
+    name = folder.start(*settings or [RunSettings()]).name
+    ledger = Ledger(folder.open_store(), name)
     ledger.finish(ledger.key("ingest", {}, {}, 0), Outputs())
     return folder
 
@@ -31,7 +31,7 @@ def test_the_same_settings_continue_under_the_same_name(tmp_path: Path) -> None:
 
 
 def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
-    ingested(tmp_path).start(RunSettings())
+    ingested(tmp_path)
     with pytest.raises(RunRefused, match=r"training\.beta: was 0\.1, now 0\.2"):
         RunFolder(tmp_path).start(build_settings({"training.beta": 0.2}))
 
@@ -40,8 +40,7 @@ def test_changed_data_is_refused_by_name(tmp_path: Path) -> None:
     data = tmp_path / "annotations.jsonl"
     data.write_text("{}\n")
     settings = build_settings({"ingest.annotations": str(data)})
-    folder = ingested(tmp_path / "run")
-    folder.start(settings)
+    folder = ingested(tmp_path / "run", settings)
     data.write_text("{ }\n")
     with pytest.raises(RunRefused, match=r"ingest\.annotations: its content changed"):
         folder.start(settings)
@@ -49,7 +48,6 @@ def test_changed_data_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_other_annotations_are_named_once(tmp_path: Path) -> None:
     folder = ingested(tmp_path)
-    folder.start(RunSettings())
     with pytest.raises(RunRefused) as refused:
         folder.start(build_settings({"ingest.annotations": "other.jsonl"}))
     assert str(refused.value).count("ingest.annotations") == 1
@@ -63,15 +61,14 @@ def test_a_run_that_never_finished_its_ingest_is_replaced_by_another(tmp_path: P
 
 
 def test_changed_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ingested(tmp_path).start(RunSettings())
+    ingested(tmp_path)
     monkeypatch.setattr("pipelines.run_folder.code_version", lambda: "other")
     with pytest.raises(RunRefused, match="code changed"):
         RunFolder(tmp_path).start(RunSettings())
 
 
 def test_more_rounds_continue_a_finished_run_and_fewer_are_refused(tmp_path: Path) -> None:
-    folder = ingested(tmp_path)
-    folder.start(build_settings({"pipeline.rounds": 2}))
+    folder = ingested(tmp_path, build_settings({"pipeline.rounds": 2}))
     folder.result.write_text("{}")
     assert folder.finished()
     folder.start(build_settings({"pipeline.rounds": 3}))

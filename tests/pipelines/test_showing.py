@@ -16,9 +16,8 @@ from components.ingest.settings import IngestSettings
 from components.ingest.step import ingest
 from components.shared.context import StepContext
 from components.shared.dataset import DatasetReader
-from components.shared.store import open_store
 from pipelines.run_folder import RunFolder, RunRefused
-from pipelines.settings import SettingsError
+from pipelines.settings import SettingsError, build_settings
 from pipelines.showing import list_samples, show_sample
 from tests.videos import write_video
 
@@ -35,7 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     (root / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run = RunFolder(root / "run")
     settings = IngestSettings(annotations=str(root / "a.jsonl"), decode_workers=1)
-    ingest(settings, StepContext(store=str(run.store)))
+    name = run.start(build_settings({"ingest.annotations": settings.annotations})).name
+    ingest(settings, StepContext(store=run.store, run_name=name))
     return run
 
 
@@ -53,7 +53,7 @@ def test_a_sample_becomes_a_video_with_its_frames_and_its_question(folder: RunFo
     assert path == folder.root / "samples" / "clip_1.mp4"
     ingested = folder.ingested()
     assert ingested is not None
-    reader = DatasetReader(open_store(str(folder.store)).get(ingested.artifacts["dataset"]))
+    reader = DatasetReader(folder.open_store().get(ingested.artifacts["dataset"]))
     stored, record = reader.frames("clip-1.mp4"), reader.frames_record("clip-1.mp4")
     with av.open(str(path)) as video:
         shown = np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
