@@ -61,7 +61,6 @@ class InContainers(Record):
             labels={LABEL: self.run},
             network_mode="host",
             mounts=mounts,
-            init=True,
             read_only=True,
             tmpfs={"/scratch": "rw,exec,mode=1777"},  # exec: compiled kernels are loaded from there
             shm_size="2g",
