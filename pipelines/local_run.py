@@ -96,7 +96,9 @@ def _containers(folder: RunFolder, settings: RunSettings, name: str) -> Iterator
         )
     with engine() as client:
         check_images(client)
-        given = [str(getattr(settings.ingest, field)) for field in ("annotations", "videos", "model")]
+        given = [
+            str(getattr(settings.ingest, field)).rpartition(" else ")[2] for field in ("annotations", "videos", "model")
+        ]
         shared = InContainers(
             run=name,
             events=folder.progress,

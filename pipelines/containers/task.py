@@ -22,8 +22,13 @@ def run_container(client: DockerClient, image: str, command: list[str], volumes:
     try:
         container.start()
         text = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        rest = ""
         for piece in container.logs(stream=True, follow=True):
-            print(text.decode(piece), end="", flush=True)
+            *lines, rest = (rest + text.decode(piece)).split("\n")
+            for line in lines:
+                print(line, flush=True)
+        if rest:
+            print(rest, flush=True)
         return int(container.wait()["StatusCode"])
     finally:
         with contextlib.suppress(APIError):  # the engine is gone
