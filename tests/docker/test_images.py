@@ -161,3 +161,16 @@ def test_the_hosts_pip_settings_reach_the_build_without_certificates(tmp_path: P
     index = {"extra-index-url": f"file://{tmp_path}/index/simple https://elsewhere/simple"}
     assert pip_settings.folders(found | index) == [str(tmp_path), str(tmp_path / "index")]
     assert pip_settings.pip_conf(found) == f"[global]\nfind-links = {tmp_path} file://{tmp_path}\ntimeout = 5\n"
+
+
+def test_what_is_installed_lies_in_layers_that_a_change_of_code_leaves_alone() -> None:
+    stages = dict(
+        (stage.split("\n")[0], stage) for stage in re.split(r"^FROM .* AS ", DOCKERFILE, flags=re.MULTILINE)[1:]
+    )
+    code = re.compile(r"^COPY (components|pipelines|README\.md|LICENSE)\b", re.MULTILINE)
+    installing = {name for name, stage in stages.items() if name.startswith("building") and "install.sh" in stage}
+    assert {name for name in installing if code.search(stages[name])} == {"building-code"}
+    assert "--code" in stages["building-code"] and not code.search(stages["building-steps"])
+    for role in ROLES:  # the code comes last: a push sends that layer alone
+        copied = re.findall(r"^COPY --from=(\S+)", stages[role], re.MULTILINE)
+        assert copied == [f"building-{role}", "building-code"]
