@@ -44,4 +44,5 @@ def _runner(containers: str) -> Any:
 if __name__ == "__main__":
     die_with_parent()
     name_ancestor()
-    run_local(*map(Path, sys.argv[1:4]), *sys.argv[4:5])
+    given = [Path(word) for word in sys.argv[1:4]]
+    run_local(given[0], given[1], given[2], *sys.argv[4:5])

@@ -84,7 +84,9 @@ class Gateway:
         self.access_key, self.secret_key = access_key, secret_key
         self.config, self.certificate = folder / "ceph.conf", folder / "ca.pem"
         self._ports = folder / "ports.json"  # written last: the cluster in this folder is complete
-        known = json.loads(self._ports.read_text()) if self._ports.is_file() else [free_port() for _ in range(3)]
+        known: list[int] = (
+            json.loads(self._ports.read_text()) if self._ports.is_file() else [free_port() for _ in range(3)]
+        )
         self.port, self.tls_port, self._mon_port = known
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
