@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from components.evaluation.benchmarks import BenchmarkError, find_benchmark
 from components.evaluation.benchmarks.crosscheck.rules import RULES
@@ -19,6 +18,7 @@ from pipelines.run_folder import RunRefused
 
 app = typer.Typer()
 console = Console()
+PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 _SHOWN = 20  # responses that no rule explains, on the terminal
 
 
@@ -30,7 +30,8 @@ def crosscheck(
         Path | None, typer.Option(help="Your copy of the benchmark; else each line has its row in `doc`.")
     ] = None,
     environment: Annotated[
-        Path | None, typer.Option(help="Folder of lmms-eval's environment, made if it is not there; default: in the user's cache.")
+        Path | None,
+        typer.Option(help="Folder of lmms-eval's environment, made where there is none; default: in the user's cache."),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="JSON file for both scores of every response.")] = None,
 ) -> None:
@@ -65,7 +66,8 @@ def print_crosscheck(title: str, result: Mapping[str, Any], console: Console) ->
     items: Sequence[Mapping[str, Any]] = result["items"]
     differ = [item for item in items if item["differs"]]
     console.print(
-        f"[bold]{escape(title)}[/bold]  protocol {result['protocol']} and lmms-eval {result['lmms_eval']}", highlight=False
+        f"[bold]{escape(title)}[/bold]  protocol {result['protocol']} and lmms-eval {result['lmms_eval']}",
+        highlight=False,
     )
     console.print(
         f"{len(items)} responses: {len(items) - len(differ)} scored alike, {len(differ)} not, of which "
@@ -77,35 +79,32 @@ def print_crosscheck(title: str, result: Mapping[str, Any], console: Console) ->
     scored = [item["official"] for item in items if item["official"] is not None]
     own = f"{sum(scored) / len(scored):.4f} over {len(scored)}" if scored else "none"
     theirs = ", ".join(f"{task} {figure}" for task, figure in result["figures"].items())
-    console.print(f"official mean {own}; by lmms-eval's own aggregation, in its units: {theirs}", markup=False, highlight=False)
-    if explained := [item for item in differ if item["explained"]]:
-        console.print(_rules(result["benchmark"], explained))
-    if strange := [item for item in items if not item["explained"]]:
-        console.print(f"[red]{len(strange)} that no rule foretold[/red]")
-        console.print(_unexplained(strange[:_SHOWN]))
-
-
-def _rules(benchmark: str, explained: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("rule", "responses", "higher", "what lmms-eval does", "for example", "official", "lmms-eval")
-    for rule in RULES[benchmark]:
-        if found := [item for item in explained if item["rule"] == rule.name]:
+    console.print(
+        f"official mean {own}; by lmms-eval's own aggregation, in its units: {theirs}", markup=False, highlight=False
+    )
+    for rule in RULES[result["benchmark"]]:
+        if found := [item for item in differ if item["explained"] and item["rule"] == rule.name]:
             higher = sum((item["lmms_eval"] or 0) > (item["official"] or 0) for item in found)
-            example = min(found, key=lambda item: len(item["response"]))
-            table.add_row(escape(rule.name), str(len(found)), str(higher), escape(rule.why), *_case(example))
-    return table
+            console.print(
+                f"\n[bold]{rule.name}[/bold]: {len(found)} responses, {higher} of them scored higher", highlight=False
+            )
+            console.print(f"  {rule.why}", **PLAIN)
+            console.print(f"  for example {_case(min(found, key=lambda item: len(item['response'])))}", **PLAIN)
+    if strange := [item for item in items if not item["explained"]]:
+        console.print(f"\n[red]{len(strange)} that no rule foretold[/red]", highlight=False)
+        for item in strange[:_SHOWN]:
+            foretold = " or ".join(_score(score) for score in item["foretold"])
+            by = f"rule {item['rule']}" if item["rule"] else "no rule, so as official"
+            console.print(
+                f"  {item['id']}: foretold {foretold} ({by}); {_case(item)}, read as {item['read'][:40]!r}", **PLAIN
+            )
+        if len(strange) > _SHOWN:
+            console.print(f"  and {len(strange) - _SHOWN} more: --output writes all of them", **PLAIN)
 
 
-def _unexplained(items: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("id", "rule", "foretold", "read", "response", "official", "lmms-eval")
-    for item in items:
-        foretold = " or ".join(_score(score) for score in item["foretold"])
-        table.add_row(escape(item["id"]), escape(item["rule"]), foretold, escape(item["read"][:40]), *_case(item))
-    return table
-
-
-def _case(item: Mapping[str, Any]) -> tuple[str, str, str]:
-    theirs = escape(item["error"]) if item["error"] else _score(item["lmms_eval"])
-    return escape(repr(item["response"][:80])), _score(item["official"]), theirs
+def _case(item: Mapping[str, Any]) -> str:
+    theirs = item["error"] or _score(item["lmms_eval"])
+    return f"{item['response'][:80]!r}: official {_score(item['official'])}, lmms-eval {theirs}"
 
 
 def _score(score: float | None) -> str:

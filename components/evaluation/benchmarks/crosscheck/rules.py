@@ -64,7 +64,10 @@ def _lone_letter(answered: Answered) -> _Foretold:
     comma = re.search(r"\d,\d", text)
     for mark in _MARKS:  # taken out where one of its kind stands beside a blank, else made a blank
         bare = bare.replace(mark, "" if comma or f"{mark} " in text or f" {mark}" in text else " ")
-    found = _LONE_LETTER.search(re.sub(r"\.(?!\d)", "", bare, count=32))  # its count of points is a slip: re.UNICODE is 32
+    bare = re.sub(
+        r"\.(?!\d)", "", bare, count=32
+    )  # a slip of lmms-eval's: re.UNICODE, which is 32, stands for the count
+    found = _LONE_LETTER.search(bare)
     return scored_as(found[0].upper() == _first_equal(answered)) if found else None
 
 
