@@ -49,7 +49,7 @@ def _drawn(styles: Sequence[str], count: int, rng: random.Random) -> list[str]:
 
 def _lettered(name: str, count: int, rng: random.Random) -> list[Made]:
     rows = [doc for doc in docs(name) if name != "video_mmmu" or doc["question_type"] == "multiple-choice"]
-    return [_letter(rng.choice(rows), style, rng, name == "mmvu") for style in _drawn(STYLES["letter"], count, rng)]
+    return [_letter(rng.choice(rows), style, rng) for style in _drawn(STYLES["letter"], count, rng)]
 
 
 def _letter(doc: dict[str, Any], style: str, rng: random.Random, judged: bool = False) -> Made:
@@ -100,6 +100,18 @@ def _video_mmmu(name: str, count: int, rng: random.Random) -> list[Made]:
     return made
 
 
+def _mmvu(name: str, count: int, rng: random.Random) -> list[Made]:
+    """Every second row with options that share words; what an ideal judge says stands beside each response."""
+    made = []
+    salts = ("sodium", "sodium chloride", "calcium chloride", "calcium carbonate", "carbon")
+    for index, style in enumerate(_drawn(STYLES["letter"], count, rng)):
+        doc = rng.choice(docs(name))
+        if index % 2:
+            doc = doc | {"choices": dict(zip("ABCDE", salts, strict=True)), "answer": rng.choice("ABCDE")}
+        made.append(_letter(doc, style, rng, judged=True))
+    return made
+
+
 def _mvbench(name: str, count: int, rng: random.Random) -> list[Made]:
     """With every tenth row's candidates made one of two equal ones."""
     made = []
@@ -142,6 +154,7 @@ def _matching(doc: dict[str, Any], style: str, rng: random.Random) -> Made:
 _MAKERS: dict[str, Callable[[str, int, random.Random], list[Made]]] = {
     "vsi_bench": _vsi_bench,
     "video_mmmu": _video_mmmu,
+    "mmvu": _mmvu,
     "mvbench": _mvbench,
     "tempcompass": _tempcompass,
 }
