@@ -96,9 +96,9 @@ def test_lmms_eval_stays_in_its_environment(environment: Path) -> None:
 
 
 def test_an_environment_that_is_there_is_taken_as_it_is(environment: Path) -> None:
-    before = (environment / "ready").stat().st_mtime_ns
+    before = (environment / "made-by-deepvideo-crosscheck").stat().st_mtime_ns
     assert prepare_environment(environment) == environment / "bin" / "python"
-    assert (environment / "ready").stat().st_mtime_ns == before
+    assert (environment / "made-by-deepvideo-crosscheck").stat().st_mtime_ns == before
 
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
