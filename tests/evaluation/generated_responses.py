@@ -53,7 +53,7 @@ def _lettered(name: str, count: int, rng: random.Random) -> list[Made]:
 
 
 def _letter(doc: dict[str, Any], style: str, rng: random.Random, judged: bool = False) -> Made:
-    """A style with the true letter in every second response. An ideal judge sees what is meant, where a letter is meant."""
+    """A style whose letter meant is true in half of all, and its second in the others. An ideal judge sees what is meant."""
     options = doc.get("candidates") or doc.get("options") or doc.get("choices") or doc["question"].split("\n")[1:]
     texts = (
         list(options.values()) if isinstance(options, dict) else [text.partition(". ")[2] or text for text in options]
@@ -61,12 +61,9 @@ def _letter(doc: dict[str, Any], style: str, rng: random.Random, judged: bool = 
     letters = "ABCDEFGH"[: len(texts)]
     truth = next(doc[name] for name in ("correct_choice", "answer", "ground_truth") if name in doc)
     gold = letters[truth] if isinstance(truth, int) else letters[texts.index(truth)] if truth in texts else truth[0]
-    x = gold if rng.random() < 0.5 else rng.choice(letters)
-    y, z = (
-        (rng.sample([letter for letter in letters if letter != x], 2) * 2)[:2]
-        if len(letters) > 2
-        else (letters[0],) * 2
-    )
+    wrong = [letter for letter in letters if letter != gold]
+    rng.shuffle(wrong)
+    x, y, z = (gold, wrong[0], wrong[-1]) if rng.random() < 0.5 else (wrong[0], gold, wrong[-1])
     told = {"text": texts[letters.index(x)], "other": texts[letters.index(y)]}
     text = style.format(x=x, y=y, z=z, lx=x.lower(), **told)
     meant = x if "{x}" in style or "{lx}" in style or "{text}" in style else "none"
