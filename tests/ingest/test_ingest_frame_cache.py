@@ -82,8 +82,9 @@ def used(store: FolderStore, names: list[str], age: float, *, write: bool = Fals
     before = set(store.root.rglob("*"))
     cache.trim(1e9)
     written = {store.root / FRAMES / name for name in names} if write else set()
+    moment = time.time() - age
     for path in (set(store.root.rglob("*")) - before) | written:
-        os.utime(path, (time.time() - age,) * 2)
+        os.utime(path, (moment, moment))
 
 
 def test_the_least_recently_used_go_first(tmp_path):
