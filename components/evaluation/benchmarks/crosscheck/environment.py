@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.machinery
 import json
 import os
 import shutil
@@ -40,7 +40,8 @@ def prepare_environment(folder: Path) -> Path:
         return python
     if folder.exists() and not ready.is_file() and any(folder.iterdir()):
         raise BenchmarkError(f"--environment {folder}: holds something else; name a folder that is empty or not there")
-    if lacking := [name for name in _OURS if importlib.util.find_spec(name) is None]:
+    # not importlib.util.find_spec: setuptools' finder takes a question for pip as a sign that pip runs, and vLLM fails after it
+    if lacking := [name for name in _OURS if importlib.machinery.PathFinder.find_spec(name) is None]:
         raise BenchmarkError(
             f"lmms-eval needs {', '.join(lacking)}, which this installation lacks: install the project with its extra "
             "`cpu` or `gpu`"
