@@ -18,7 +18,7 @@ run: setup  ## Run the whole pipeline on this machine (preset laptop); the same 
 	@$(BIN)/deepvideo run --preset laptop --output $(OUTPUT)
 
 test: lint  ## Check style and types, and run every test
-	@.ci/setup chromium radosgw ceph-mon ceph-osd openssl
+	@.ci/setup chromium ffmpeg radosgw ceph-mon ceph-osd openssl
 	@$(BIN)/python -m pytest tests --numprocesses $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: setup
