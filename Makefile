@@ -32,7 +32,7 @@ test-containers: setup  ## Two runs of a stored recurring run, one after the oth
 	@$(BIN)/deepvideo services -- $(BIN)/python -m tests.containers.retrain
 
 test: lint  ## Check style and types, and run every test
-	@.ci/setup chromium $(SERVICES)
+	@.ci/setup chromium ffmpeg $(SERVICES)
 	@$(BIN)/python -m pytest tests --numprocesses $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: setup

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from pipelines import artifacts_cli, schedule_cli, services_cli
 from pipelines.compare_cli import app as compare_app
+from pipelines.crosscheck_cli import app as crosscheck_app
 from pipelines.evaluate_cli import app as evaluate_app
 from pipelines.options import (
     Assignments,
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.add_typer(run_app)
 app.add_typer(evaluate_app)
 app.add_typer(score_app)
+app.add_typer(crosscheck_app)
 app.add_typer(submit_app)
 app.add_typer(schedule_cli.app, name="schedule")
 app.add_typer(compare_app)

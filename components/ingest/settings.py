@@ -78,7 +78,9 @@ class IngestSettings(StepSettings):
         False, "The video's last frame takes the place of the last one sampled; `linspace` always has it."
     )
     decoder: Decoder = setting(
-        "decord", "What reads videos: `decord`, or `pyav`, which gives the same frames and reads files decord cannot."
+        "decord",
+        "What reads videos: `decord`, `pyav`, or `torchcodec` (an extra). All give the same frames; the latter two read "
+        "files that decord cannot.",
     )
     frame_cache_size: float = setting(
         20.0,

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components.training.trainjob.nodes import Nodes
+from pipelines.closing.group import is_closed_group
 
 _CHANNEL = re.compile(r"\{\{\$\.inputs\.parameters\['(.+)'\]\}\}")
 _SHM = "/dev/shm"
@@ -74,10 +75,11 @@ def _tasks(
         known = {key: _resolve(item, scope) for key, item in given.items()}
         component = spec["components"][task["componentRef"]["name"]]
         if "dag" in component:
-            group = "" if task["componentRef"]["name"].startswith("comp-exit-handler") else f"{name}: "
-            yield from _tasks(
-                spec, component["dag"]["tasks"], {**scope, **known} if not group else known, above + group
-            )
+            inside = component["dag"]["tasks"]
+            if is_closed_group(task):
+                yield from _tasks(spec, inside, {**scope, **known}, above)
+            else:
+                yield from _tasks(spec, inside, known, f"{name}: ")
         else:
             # what kfp-kubernetes refers to are names of the enclosing pipeline's inputs
             yield name, task, component["executorLabel"], {**scope, **known}

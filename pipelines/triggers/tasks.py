@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.closing.group import is_closed_group
+
 _DRIVER = "-driver"
-_EXIT_HANDLER = "comp-exit-handler"  # what KFP calls the group of all that an exit handler closes
 SUCCEEDED, FAILED, SKIPPED, RUNNING = "SUCCEEDED", "FAILED", "SKIPPED", "RUNNING"
 ENDED = {SUCCEEDED, FAILED, SKIPPED, "CANCELED"}
 
@@ -63,9 +64,8 @@ def _titles(spec: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, bool]]]:
     components = spec["components"]
     for part in [spec["root"], *components.values()]:
         for key, task in part.get("dag", {}).get("tasks", {}).items():
-            component = task["componentRef"]["name"]
-            if not component.startswith(_EXIT_HANDLER):
-                yield key, (task["taskInfo"]["name"], "dag" in components[component])
+            if not is_closed_group(task):
+                yield key, (task["taskInfo"]["name"], "dag" in components[task["componentRef"]["name"]])
 
 
 def _covers(group: Any, item: Any) -> bool:

@@ -212,7 +212,7 @@ def test_seed_bench_r1_goes_through_ingest_with_and_without_a_video(public_set, 
         ["videos/EpicKitchens/P01_01_115.mp4"],
         ["images/EpicKitchens/P01_01_115.png", "images/EpicKitchens/still.jpg"],
     )
-    check_local_inputs(settings)
+    check_local_inputs(settings.model_copy(update={"held_out_fraction": 0.5}))
     outputs = ingest(settings, context)
     dataset = DatasetReader(context.open_store().get(outputs.artifacts["dataset"]))
     with_video, alone = dataset.sample("seed_bench_r1/115"), dataset.sample("seed_bench_r1/b_2")

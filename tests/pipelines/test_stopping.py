@@ -22,10 +22,10 @@ LIMIT = 300  # seconds
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     rows = []
-    for index in range(2):
+    for index, split in enumerate(("train", "L1")):
         write_video(folder / f"{index}.mp4", frames=20, fps=5, seed=index)
         row = {"video": f"{index}.mp4", "question": "What is seen first?", "answer": "a block", "task": "free_form"}
-        rows.append(row | {"split": "train"})
+        rows.append(row | {"split": split})
     (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 

@@ -142,9 +142,12 @@ def test_a_run_that_a_lost_request_made_is_not_kept(context: StepContext) -> Non
     in_round = context.model_copy(update={"round": 1})
     track_step(in_round, "training", outputs_of(1))
     (made,) = nested_runs(client, context)
-    client.create_run(made.info.experiment_id, made.info.start_time - 1, dict(made.data.tags))
+    lost = client.create_run(made.info.experiment_id, made.info.start_time - 1, dict(made.data.tags))
     track_step(in_round, "training", outputs_of(1))
+    assert {run.info.run_id for run in nested_runs(client, context)} == {made.info.run_id, lost.info.run_id}
+    assert client.get_run(lost.info.run_id).data.metrics == {}, "the older one, without figures, was taken"
     finish_parent(context)
+    assert [run.info.run_id for run in nested_runs(client, context)] == [made.info.run_id]
     check_all_is_there_once(context, 1)
 
 

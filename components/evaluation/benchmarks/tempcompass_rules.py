@@ -16,14 +16,24 @@ def official_score(sample: Sample, text: str) -> Scored:
 
     Captions have no rules: without a judge they have no score.
     """
-    form, given = sample.metadata["form"], text.replace("</s>", "").strip()
-    if form == "captioning":
+    given = cleaned(text)
+    if sample.metadata["form"] == "captioning":
         return Scored(score=None, parsed=given, needs_judge=True, failure="captions need a judge")
-    rule = {"multi_choice": _choice, "yes_no": _yes_no, "caption_matching": _matching}[form]
-    right = rule(given, sample)
+    right = matched(sample, given)
     if right is None:
         return Scored(score=0.0, parsed=given, needs_judge=True, failure="no rule matches")
     return Scored(score=float(right), parsed=given)
+
+
+def cleaned(text: str) -> str:
+    """A response without end-of-text marks and blanks around it."""
+    return text.replace("</s>", "").strip()
+
+
+def matched(sample: Sample, given: str) -> bool | None:
+    """Whether the matching rules of the question's form, which is not captioning, find an answer right; None: no rule matches."""
+    rule = {"multi_choice": _choice, "yes_no": _yes_no, "caption_matching": _matching}[sample.metadata["form"]]
+    return rule(given, sample)
 
 
 def _choice(given: str, sample: Sample) -> bool | None:

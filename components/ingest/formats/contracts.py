@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from components.ingest.row_file import plain
 from components.shared.files import sha256_bytes
 from components.shared.prompts import option_letter
 
@@ -62,8 +63,8 @@ def answer_letter(answer: str, options: Sequence[str]) -> str:
 
     Raises ValueError if it may mean several.
     """
-    letters, wanted = [option_letter(index) for index in range(len(options))], _plain(answer)
-    named = {letter for letter, option in zip(letters, options, strict=True) if _plain(option) == wanted}
+    letters, wanted = [option_letter(index) for index in range(len(options))], plain(answer)
+    named = {letter for letter, option in zip(letters, options, strict=True) if plain(option) == wanted}
     if (match := _LETTER.fullmatch(answer)) and match[1].upper() in letters:
         named.add(match[1].upper())
     if len(named) > 1:
@@ -77,7 +78,3 @@ def order_of(count: int, seed: int, name: str) -> list[int]:
     No generator: a million rows would spend half a minute on making one each.
     """
     return sorted(range(count), key=lambda index: sha256_bytes(f"{seed}\0{name}\0{index}".encode()))
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from types import ModuleType
 
 from components.ingest.readers.contracts import Decoder, VideoReader
 
+_LIBRARIES: dict[Decoder, str] = {"decord": "decord", "pyav": "av", "torchcodec": "torchcodec"}
+
 
 def load_decoder(decoder: Decoder) -> ModuleType:
-    """The reader's module, imported. Raises ImportError if its library is not installed."""
-    return importlib.import_module(f"components.ingest.readers.{decoder}_reader")
+    """The reader's module, imported. Raises ImportError if its library is not installed or does not load."""
+    try:
+        return importlib.import_module(f"components.ingest.readers.{decoder}_reader")
+    except (OSError, RuntimeError) as error:  # torchcodec without FFmpeg's libraries, or beside a torch not its own
+        raise ImportError(f"{decoder} does not load: {error}") from error
+
+
+def is_installed(decoder: Decoder) -> bool:
+    """Whether the decoder's library is there; whether it loads shows when it is used."""
+    return importlib.util.find_spec(_LIBRARIES[decoder]) is not None
 
 
 def open_video(path: str, decoder: Decoder, frame_size: int | None) -> VideoReader:

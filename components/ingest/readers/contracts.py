@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import av
 import numpy as np
 
-Decoder = Literal["decord", "pyav"]
+Decoder = Literal["decord", "pyav", "torchcodec"]
 
 
 class Unusable(Exception):

@@ -44,6 +44,11 @@ class PyAvReader:
         self._frames: Iterator[Any] = iter(())
         self._at: int | None = None  # of the frame decoded last
 
+    @property
+    def stream(self) -> int:
+        """The video stream's place among the file's streams."""
+        return int(self._stream.index)
+
     def times(self) -> np.ndarray:
         begins = np.array(self._pts, dtype=np.float64)
         if not self._timed:  # AVI stores no times: its frame rate is constant
