@@ -85,7 +85,10 @@ class Judge:
             before_sleep=self._tell,
             retry_error_callback=_last_words,
         )
-        return retrying(self._ask, self._request(rule, sample, text))
+        said = retrying(self._ask, self._request(rule, sample, text))
+        if stopped.is_set() and rule.read(sample, said) is None:
+            raise JudgeFailed("stopped before it gave a judgement")  # it would have been asked again
+        return said
 
     def _request(self, rule: JudgeRule, sample: Sample, text: str) -> dict[str, Any]:
         return {

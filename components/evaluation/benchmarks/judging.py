@@ -85,12 +85,31 @@ def _ask(
 ) -> tuple[Mapping[str, str], str]:
     """The replies by object, and the last problem of those that there is none of."""
     replies: dict[str, str] = {}
-    problem, in_a_row = "", 0
+    problem, in_a_row, lock = "", 0, threading.Lock()
     if not questions:
         return replies, problem
 
     def one(question: _Question, stopped: threading.Event) -> str:
-        reply = judge.reply(scoring, question.sample, question.text, stopped)
+        nonlocal in_a_row
+        if stopped.is_set():
+            raise JudgeFailed("not asked")
+        try:
+            reply = judge.reply(scoring, question.sample, question.text, stopped)
+        except JudgeError:
+            stopped.set()
+            raise
+        except JudgeFailed as error:
+            with lock:
+                in_a_row += 1
+                if in_a_row < FAILURES_IN_A_ROW or stopped.is_set():
+                    raise
+            stopped.set()
+            raise JudgeError(
+                f"{benchmark.name}: the judge {judge.model} at {judge.address} failed for {in_a_row} responses in a row, "
+                f"the last time with {error}. What it said before is kept: the same command asks for the rest"
+            ) from None
+        with lock:
+            in_a_row = 0
         record = {"id": question.sample.id, "model": judge.model, "reply": reply}
         store.write_object(question.name, json.dumps(record, ensure_ascii=False).encode())
         return reply
@@ -104,14 +123,8 @@ def _ask(
         for future in as_completed(asked):
             try:
                 replies[asked[future].name] = future.result()
-                in_a_row = 0
             except JudgeFailed as error:
-                problem, in_a_row = str(error), in_a_row + 1
-            if in_a_row == FAILURES_IN_A_ROW:
-                raise JudgeError(
-                    f"{benchmark.name}: the judge {judge.model} at {judge.address} failed for {in_a_row} responses in a "
-                    f"row, the last time with {problem}. What it said before is kept: the same command asks for the rest"
-                )
+                problem = str(error)
             advance()
     return replies, problem
 
