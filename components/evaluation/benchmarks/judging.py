@@ -58,8 +58,9 @@ def judged(
             f"{benchmark.name}: the judge {judge.model} at {judge.address} gave no judgement on any of {len(questions)} "
             f"responses; the last problem: {problem}. Name another judge, or let --allow-missing score them as failed"
         )
+    model = "" if unwrap else judge.model  # a reply to a part of the text counts here, as it stands
     responses = {
-        name: response.model_copy(update={"judge_reply": words[name], "judge_model": judge.model})
+        name: response.model_copy(update={"judge_reply": words[name], "judge_model": model})
         if name in words
         else response
         for name, response in answers.responses.items()

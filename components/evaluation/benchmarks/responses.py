@@ -22,7 +22,7 @@ class Response(Record):
     text: str | None
     error: str = ""
     judge_reply: str | None = None  # a judge's word that was written down before
-    judge_model: str = ""  # whose word it is, and then it was given on the whole text; empty: not known
+    judge_model: str = ""  # whose word it is, and then it was given on the whole text; empty: it counts as it stands
 
 
 @dataclass(frozen=True)
