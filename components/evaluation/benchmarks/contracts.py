@@ -17,6 +17,7 @@ Messages = list[dict[str, str]]  # of a chat with a judge
 
 
 MAIN_FIGURE = "accuracy"  # what `Scored.score` is called in results
+JUDGE_REQUESTS = 8  # that a judge gets at once, unless told otherwise
 PAPER = "paper"  # stands for the protocol that the paper's figures come from
 
 

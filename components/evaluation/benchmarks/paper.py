@@ -36,16 +36,22 @@ def paper_tables() -> list[PaperTable]:
     return [PaperTable.model_validate(table) for table in yaml.safe_load(text)["tables"]]
 
 
-def own_row(table: PaperTable, results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any] | None]:
-    """Of each column the figure (value, low, high) in these results; None where no result has it.
+def check_one_each(results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises BenchmarkError, naming the files, if two of these results by file are of one benchmark."""
+    first: dict[str, str] = {}
+    for file, result in results.items():
+        name = result["benchmark"]
+        before = first.setdefault(name, file)
+        if before != file:
+            raise BenchmarkError(
+                f"{before} (protocol {results[before]['protocol']}) and {file} (protocol {result['protocol']}): both are "
+                f"results of {name}, and a table has one row of yours; give one of them"
+            )
 
-    Raises BenchmarkError if two results are of one benchmark.
-    """
-    by_name: dict[str, Mapping[str, Any]] = {}
-    for result in results:
-        if result["benchmark"] in by_name:
-            raise BenchmarkError(f"two results of {result['benchmark']}: give one")
-        by_name[result["benchmark"]] = result
+
+def own_row(table: PaperTable, results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any] | None]:
+    """Of each column the figure (value, low, high) in these results, one a benchmark; None where no result has it."""
+    by_name = {result["benchmark"]: result for result in results}
     return [_cell(column, by_name.get(column.benchmark)) for column in table.columns.values()]
 
 

@@ -22,6 +22,7 @@ class Response(Record):
     text: str | None
     error: str = ""
     judge_reply: str | None = None  # a judge's word that was written down before
+    judge_model: str = ""  # whose word it is, and then it was given on the whole text; empty: it counts as it stands
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def _line(benchmark: Benchmark, file: Path, number: int, line: str, needs_row: b
         text = None
     name = sample.id if sample else str(row["id"])
     problem = str(row.get("error") or ("" if text is not None else "no text"))
-    return Response(id=name, text=text, error=problem, judge_reply=row.get("judge_reply")), sample
+    judged = {"judge_reply": row.get("judge_reply"), "judge_model": str(row.get("judge_model") or "")}
+    return Response(id=name, text=text, error=problem, **judged), sample
 
 
 def _sample(benchmark: Benchmark, file: Path, where: str, row: dict[str, Any]) -> Sample:

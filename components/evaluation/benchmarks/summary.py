@@ -28,22 +28,32 @@ class Item:
 
 
 def summarise(
-    benchmark: Benchmark, scoring: Scoring, items: Sequence[Item], *, allow_missing: bool, seed: int
+    benchmark: Benchmark,
+    scoring: Scoring,
+    items: Sequence[Item],
+    *,
+    allow_missing: bool,
+    seed: int,
+    origin: str = "",
+    remedy: str = "complete the file",
 ) -> dict[str, Any]:
     """The result as JSON: counts, the headline, every figure over all items, per group, and the mean over groups.
 
     Raises BenchmarkError where items are missing, failed or wait for a judge, unless `allow_missing`: each figure then
-    has a second denominator, all items that should be answered, with 0 for what is missing (`over_expected`).
+    has a second denominator, all items that should be answered, with 0 for what is missing (`over_expected`). `origin`
+    and `remedy` are for that message: where the items come from, and what brings those that are missing or failed.
     """
     counts = _counts(items)
     if not items:
         raise BenchmarkError(f"{benchmark.name}: there is nothing to score")
     if counts["unscored"] and not allow_missing:
         names = [item.sample.id for item in items if item.scored is None][:3]
+        remedies = [remedy] if counts["missing"] or counts["errors"] else []
+        remedies += ["name a judge with --judge-url"] if counts["needs_judge"] else []
         raise BenchmarkError(
-            f"{benchmark.name}: {counts['unscored']} of {counts['expected']} items have no score ({counts['missing']} missing, "
-            f"{counts['errors']} errors, {counts['needs_judge']} wait for a judge), such as {', '.join(names)}: complete the "
-            "file, name a judge with --judge-url, or aggregate what is there with --allow-missing"
+            f"{origin or benchmark.name}: {counts['unscored']} of {counts['expected']} items have no score "
+            f"({counts['missing']} missing, {counts['errors']} errors, {counts['needs_judge']} wait for a judge), such as "
+            f"{', '.join(names)}: {', '.join(remedies)}, or aggregate what is there with --allow-missing"
         )
     groups = {}
     for grouping in benchmark.groupings:
