@@ -77,10 +77,11 @@ def paper_table(
     name: Annotated[str, typer.Option(help="What to call your row.")] = "yours",
 ) -> None:
     """Print the paper's tables with your results as their last row."""
+    from components.evaluation.benchmarks.paper import read_result
     from pipelines.score_text import print_paper_tables
 
     try:
-        print_paper_tables([_result(path) for path in results], name, console)
+        print_paper_tables([read_result(path) for path in results], name, console)
     except BenchmarkError as error:
         raise RunRefused(str(error)) from error
 
@@ -139,11 +140,10 @@ def score_answered(
 
     asked = Judge(*judge).reply if judge else None
     items = score_answers(scoring, answers, unwrap=unwrap, judge=asked)
-    result = summarise(benchmark, scoring, items, allow_missing=allow_missing, seed=seed)
+    result = summarise(benchmark, scoring, items, name, allow_missing=allow_missing, seed=seed)
     result |= {
         "input": name,
         "unwrap": unwrap,
-        "complete_set": answers.complete_set,
         "judge": judge[1] if judge else "",
     }
     if rivals is not None:
@@ -151,7 +151,7 @@ def score_answered(
         if [sample.id for sample in others.samples] != [sample.id for sample in answers.samples]:
             raise BenchmarkError(f"--compare {title}: holds other items than {name}, or in another order; use --data")
         theirs = score_answers(scoring, others, unwrap=unwrap, judge=asked)
-        summarise(benchmark, scoring, theirs, allow_missing=allow_missing, seed=seed)  # refuses what is incomplete
+        summarise(benchmark, scoring, theirs, f"--compare {title}", allow_missing=allow_missing, seed=seed)  # refuses
         result["comparison"] = {"with": title} | compare(benchmark, items, theirs, seed)
     result["items"] = [
         {"id": item.sample.id, "problem": item.problem} | (item.scored.model_dump(mode="json") if item.scored else {})
@@ -181,15 +181,3 @@ def _check(benchmark: str, data: Path | None) -> None:
     if media:
         raise BenchmarkError(f"{data}: {rows} items{size}; {len(media)} videos or images are missing, listed above")
     console.print(f"{data}: {rows} items{size}, every video and image is there")
-
-
-def _result(path: Path) -> dict[str, Any]:
-    try:
-        result = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise BenchmarkError(f"{path}: there is no such file; `deepvideo score --output` writes one") from None
-    except ValueError as error:
-        raise BenchmarkError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(result, dict) or result.get("schema_version") != 1 or "groupings" not in result:
-        raise BenchmarkError(f"{path}: no result of `deepvideo score --output`")
-    return result

@@ -78,7 +78,7 @@ def prepare(
     benchmark = find_benchmark(name)
     scoring = changes.apply(benchmark.protocol(protocol))
     check = f"`deepvideo score --benchmark {name} --data {root} --check` lists all that is missing"
-    if lacking := [pattern for pattern in benchmark.annotations if not any(root.glob(pattern))]:
+    if (lacking := benchmark.lacking(root)) and not allow_missing:
         raise BenchmarkError(f"--benchmark {name}={root}: lacks {', '.join(lacking[:_NAMED])}; {check}")
     samples = _drawn(read_copy(benchmark, root), limit, seed)
     media = dict.fromkeys(path for sample in samples for path in (sample.video, sample.image) if path)
@@ -123,7 +123,6 @@ def score(
     desk: Desk,
     changes: Changes,
     *,
-    limited: bool,
     allow_missing: bool,
     judge: tuple[str, str] | None,
 ) -> dict[str, Any]:
@@ -135,7 +134,7 @@ def score(
     for sample in job.samples:
         if line := _response(job, outcome, sample):
             responses[sample.id] = Response(id=sample.id, text=line["response"], error=line.get("error", ""))
-    answers = Answers(job.samples, responses, complete_set=not limited)
+    answers = Answers(job.samples, responses)
     result = score_answered(
         job.benchmark,
         job.scoring,
