@@ -43,8 +43,8 @@ def summarise(
         names = [item.sample.id for item in items if item.scored is None][:3]
         raise BenchmarkError(
             f"{benchmark.name}: {name}: {counts['unscored']} of {counts['expected']} items have no score "
-            f"({counts['missing']} missing, {counts['errors']} errors, {counts['needs_judge']} wait for a judge), such as {', '.join(names)}: "
-            "have them answered, name a judge with --judge-url, or aggregate what is there with --allow-missing"
+            f"({counts['missing']} missing, {counts['errors']} errors, {counts['needs_judge']} wait for a judge), "
+            f"such as {', '.join(names)}: have them answered, name a judge with --judge-url, or aggregate what is there with --allow-missing"
         )
     groups = {}
     for grouping in benchmark.groupings:
@@ -74,7 +74,7 @@ def summarise(
 def compare(benchmark: Benchmark, after: Sequence[Item], before: Sequence[Item], seed: int) -> dict[str, Any]:
     """Paired differences `after - before` over the items that both have a score for, with intervals and p-values.
 
-    The items of both are the same, in the same order. A mean over groups is over those that both have a figure for.
+    The items of both are the same, in the same order.
     """
     pairs = [(a, b) for a, b in zip(after, before, strict=True) if a.scored is not None and b.scored is not None]
     new, old = [a for a, _ in pairs], [b for _, b in pairs]
@@ -84,8 +84,7 @@ def compare(benchmark: Benchmark, after: Sequence[Item], before: Sequence[Item],
     figures: dict[str, Any] = {}
     wanted = [(name, name, ()) for name in benchmark.figures]
     for label, name, over in [(HEADLINE, MAIN_FIGURE, benchmark.headline), *wanted]:
-        shared = sorted(set(_leaves(name, new, over)) & set(_leaves(name, old, over)))
-        first, second = _mix(name, new, over, shared), _mix(name, old, over, shared)
+        first, second = _mix(name, new, over), _mix(name, old, over)
         negative: Mix = [(-weight, ratio) for weight, ratio in second]
         figures[label] = estimate([*first, *negative], videos, seed) | {"p_value": p_value(first, second, videos, seed)}
     return {"items": len(pairs), "figures": figures}
@@ -134,9 +133,10 @@ def _weights(leaves: Sequence[Path]) -> list[float]:
     ]
 
 
-def _mix(name: str, items: Sequence[Item], over: Sequence[str], leaves: Sequence[Path]) -> Mix:
+def _mix(name: str, items: Sequence[Item], over: Sequence[str]) -> Mix:
     """The unweighted mean over nested groups of what their scored items have; without groups the mean over items."""
     ratio = _ratio(name, items)
+    leaves = _leaves(name, items, over)
     if not leaves:
         return [(1.0, ratio)]
     tops, bottoms = np.asarray(ratio.numerators), np.asarray(ratio.denominators)
@@ -149,11 +149,10 @@ def _mix(name: str, items: Sequence[Item], over: Sequence[str], leaves: Sequence
 
 
 def _mean_over(name: str, items: Sequence[Item], over: Sequence[str], seed: int) -> dict[str, Any]:
-    mix = _mix(name, items, over, _leaves(name, items, over))
     groups = {path: share for path, rows in _split(items, over).items() if (share := _share(name, rows)) is not None}
     weighted = zip(groups.values(), _weights(list(groups)), strict=True)
     over_expected = sum(share * weight for share, weight in weighted) if groups else None
-    return estimate(mix, _videos(items), seed) | {"over_expected": over_expected}
+    return estimate(_mix(name, items, over), _videos(items), seed) | {"over_expected": over_expected}
 
 
 def _share(name: str, items: Sequence[Item]) -> float | None:
