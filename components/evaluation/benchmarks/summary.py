@@ -44,7 +44,8 @@ def summarise(
         raise BenchmarkError(
             f"{benchmark.name}: {name}: {counts['unscored']} of {counts['expected']} items have no score "
             f"({counts['missing']} missing, {counts['errors']} errors, {counts['needs_judge']} wait for a judge), "
-            f"such as {', '.join(names)}: have them answered, name a judge with --judge-url, or aggregate what is there with --allow-missing"
+            f"such as {', '.join(names)}: have them answered, name a judge with --judge-url, or aggregate what "
+            "is there with --allow-missing"
         )
     groups = {}
     for grouping in benchmark.groupings:
