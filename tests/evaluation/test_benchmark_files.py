@@ -46,7 +46,7 @@ def _video_mme(root: Path) -> int:
 
 def _video_mmmu(root: Path) -> int:
     for track in _TRACKS:
-        put(root / f"{track}.jsonl", docs("video_mmmu")[:2])
+        put(root / f"{track}.jsonl", [{k: v for k, v in row.items() if k != "track"} for row in docs("video_mmmu")[:2]])
     return 6
 
 

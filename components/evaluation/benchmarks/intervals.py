@@ -4,7 +4,7 @@ Videos are drawn with replacement, so a group that m of n videos belong to is ab
 (1 - m / n)^n, about e^-m (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 17.7, has it for m = 1).
 The mean over groups is undefined there, and such resamples are dropped: what is left describes other data than these.
 Dropping a share d of the resamples moves each bound's level by at most d. So there is no interval where d may be above
-`DROPPED`, bounded by the sum of the groups' chances; three groups then need six videos each. Drawing videos within each
+`DROPPED`, bounded by the sum of the groups' chances; three equal groups then need five videos each. Drawing videos within each
 group instead would always be defined, but most benchmarks' groups share videos, and a group of one would look certain.
 
 Every figure is drawn with the same seed: figures that are the same have the same interval and p-value.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -127,11 +128,11 @@ def _leaves(name: str, items: Sequence[Item], over: Sequence[str]) -> list[Path]
 
 def _weights(leaves: Sequence[Path]) -> list[float]:
     """Of each innermost group its weight in the unweighted mean over nested groups: (leaves,), of sum 1."""
-    return [
-        1
-        / np.prod([len({other[i] for other in leaves if other[:i] == leaf[:i]}) for i in range(len(leaf))], dtype=float)
-        for leaf in leaves
-    ]
+    weights = []
+    for leaf in leaves:
+        siblings = [len({other[i] for other in leaves if other[:i] == leaf[:i]}) for i in range(len(leaf))]
+        weights.append(1 / math.prod(siblings))
+    return weights
 
 
 def _mix(name: str, items: Sequence[Item], over: Sequence[str]) -> Mix:
