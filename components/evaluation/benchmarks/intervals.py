@@ -32,7 +32,7 @@ def estimate(mix: Mix, videos: Sequence[str], seed: int) -> dict[str, Any]:
 
     `videos` (Q,) names each question's video.
     """
-    rng = generator(seed, 0, "benchmark interval")
+    rng = generator(seed, 0, "figures", "benchmark interval")
     found = asdict(bootstrap_mix(mix, videos, confidence=CONFIDENCE, resamples=RESAMPLES, rng=rng))
     reason = ""
     if found["value"] is not None and (lacking := share_without_a_group(mix, videos)) > DROPPED:
@@ -57,7 +57,7 @@ def p_value(after: Mix, before: Mix, videos: Sequence[str], seed: int) -> float 
     """
     if (exact := _exact(after, before, videos)) is not None:
         return exact
-    rng = generator(seed, 0, "benchmark permutation")
+    rng = generator(seed, 0, "figures", "benchmark permutation")
     return permutation_p_value(after, before, videos, resamples=_SWAPS, rng=rng)
 
 
