@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -128,10 +129,10 @@ def test_a_p_value_of_few_videos_is_exact() -> None:
     after, before = np.array([1, 1, 0, 1, 1, 0.0]), np.array([0, 1, 1, 0, 0, 0.0])
     group = np.array([0, 1, 0, 1, 0, 1])
 
-    def mix(values: np.ndarray) -> Mix:
+    def mix(values: NDArray[np.float64]) -> Mix:
         return [(0.5, Ratio(values * (group == g), (group == g) * 1.0)) for g in (0, 1)]
 
-    def mean(values: np.ndarray) -> float:
+    def mean(values: NDArray[np.float64]) -> float:
         return float(np.mean([values[group == g].mean() for g in (0, 1)]))
 
     differences = []
