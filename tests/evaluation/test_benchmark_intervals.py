@@ -21,8 +21,6 @@ from pipelines.score_cli import score_file
 from pipelines.score_text import print_result
 from tests.benchmark_copies import docs, put
 
-_DURATIONS = ("short", "medium", "long")
-
 
 def answers(path: Path, given: list[str | None], durations: list[str], videos: list[str] | None = None) -> Path:
     """Questions of Video-MME, a video each unless told otherwise; the right answer is C."""
