@@ -119,9 +119,7 @@ def evaluate(
                 if part != (0, 1):
                     continue
                 try:
-                    result = score(
-                        job, outcome, desk, changes, limited=limit is not None, allow_missing=allow_missing, judge=judge
-                    )
+                    result = score(job, outcome, desk, changes, allow_missing=allow_missing, judge=judge)
                 except BenchmarkError as error:
                     refused.append(str(error))
                     continue

@@ -87,11 +87,11 @@ def paper_table(
     name: Annotated[str, typer.Option(help="What to call your row.")] = "yours",
 ) -> None:
     """Print the paper's tables with your results as their last row."""
-    from components.evaluation.benchmarks.paper import check_one_each
+    from components.evaluation.benchmarks.paper import check_one_each, read_result
     from pipelines.score_text import print_paper_tables
 
     try:
-        found = {str(path): _result(path) for path in results}
+        found = {str(path): read_result(path) for path in results}
         check_one_each(found)
         print_paper_tables(list(found.values()), name, console)
     except BenchmarkError as error:
@@ -164,19 +164,10 @@ def score_answered(
     from components.evaluation.benchmarks.summary import compare, summarise
 
     items = score_answers(scoring, answers, unwrap=unwrap)
-    result = summarise(
-        benchmark,
-        scoring,
-        items,
-        allow_missing=allow_missing,
-        seed=seed,
-        origin=f"{benchmark.name}, {name}",
-        remedy=remedy,
-    )
+    result = summarise(benchmark, scoring, items, name, allow_missing=allow_missing, seed=seed, remedy=remedy)
     result |= {
         "input": name,
         "unwrap": unwrap,
-        "complete_set": answers.complete_set,
         "judge": judge,
     }
     if rivals is not None:
@@ -184,8 +175,7 @@ def score_answered(
         if [sample.id for sample in others.samples] != [sample.id for sample in answers.samples]:
             raise BenchmarkError(f"--compare {title}: holds other items than {name}, or in another order; use --data")
         theirs = score_answers(scoring, others, unwrap=unwrap)
-        origin = f"{benchmark.name}, --compare {title}"
-        summarise(benchmark, scoring, theirs, allow_missing=allow_missing, seed=seed, origin=origin)  # refuses gaps
+        summarise(benchmark, scoring, theirs, f"--compare {title}", allow_missing=allow_missing, seed=seed)  # refuses
         result["comparison"] = {"with": title} | compare(benchmark, items, theirs, seed)
     result["items"] = [
         {"id": item.sample.id, "problem": item.problem} | (item.scored.model_dump(mode="json") if item.scored else {})
@@ -226,15 +216,3 @@ def _check(benchmark: str, data: Path | None) -> None:
     if media:
         raise BenchmarkError(f"{data}: {rows} items{size}; {len(media)} videos or images are missing, listed above")
     console.print(f"{data}: {rows} items{size}, every video and image is there")
-
-
-def _result(path: Path) -> dict[str, Any]:
-    try:
-        result = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise BenchmarkError(f"{path}: there is no such file; `deepvideo score --output` writes one") from None
-    except ValueError as error:
-        raise BenchmarkError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(result, dict) or result.get("schema_version") != 1 or "groupings" not in result:
-        raise BenchmarkError(f"{path}: no result of `deepvideo score --output`")
-    return result

@@ -80,7 +80,7 @@ def prepare(
     benchmark = find_benchmark(name)
     scoring = changes.apply(benchmark.protocol(protocol))
     check = f"`deepvideo score --benchmark {name} --data {root} --check` lists all that is missing"
-    if lacking := [pattern for pattern in benchmark.annotations if not any(root.glob(pattern))]:
+    if (lacking := benchmark.lacking(root)) and not allow_missing:
         raise BenchmarkError(f"--benchmark {name}={root}: lacks {', '.join(lacking[:_NAMED])}; {check}")
     samples = _drawn(read_copy(benchmark, root), limit, seed)
     media = dict.fromkeys(path for sample in samples for path in (sample.video, sample.image) if path)
@@ -109,12 +109,12 @@ def ask(job: Job, desk: Desk) -> Outcome:
     return outcome
 
 
-def _answers(job: Job, outcome: Outcome, complete_set: bool = False) -> Answers:
+def _answers(job: Job, outcome: Outcome) -> Answers:
     """What there is to score; without the items of other shards."""
     kept = job.scoring.decoding.kept
     said = {name: Response(id=name, text=kept(answer.text)) for name, answer in outcome.answers.items()}
     failed = {name: Response(id=name, text=None, error=why) for name, why in outcome.problems.items() if why}
-    return Answers(job.samples, failed | said, complete_set)
+    return Answers(job.samples, failed | said)
 
 
 def _write_responses(job: Job, desk: Desk, answers: Answers) -> None:
@@ -139,7 +139,6 @@ def score(
     desk: Desk,
     changes: Changes,
     *,
-    limited: bool,
     allow_missing: bool,
     judge: Judge | None,
 ) -> dict[str, Any]:
@@ -148,7 +147,7 @@ def score(
     The judge's replies are kept in the store, and stand in NAME.responses.jsonl. Raises BenchmarkError where items have
     no score, unless `allow_missing`, and where the judge cannot be used.
     """
-    answers = _answers(job, outcome, complete_set=not limited)
+    answers = _answers(job, outcome)
     if judge is not None:
         answers = judged(job.benchmark, job.scoring, answers, judge, desk.store, allow_missing=allow_missing)
         _write_responses(job, desk, answers)

@@ -262,7 +262,7 @@ def test_changes_bring_every_frame_policy_below_their_bounds() -> None:
         (["--policy", "tiny", "--benchmark", "mmvu"], "--benchmark mmvu: expected NAME=FOLDER"),
         (["--policy", "tiny", "--benchmark", "mmvu=nowhere"], "there is no such folder"),
         (["--policy", "tiny", "--benchmark", "mmlu=tests"], "there is no such benchmark"),
-        (["--policy", "tiny", "--benchmark", "mmvu=tests"], "lacks **/validation.json"),
+        (["--policy", "tiny", "--benchmark", "mmvu=tests"], "lacks data/validation.json or validation.json"),
         (["--policy", "tiny", "--benchmark", "mmvu=tests", "--protocol", "videochat_r1"], "no such protocol"),
         (["--policy", "tiny", "--benchmark", "mmvu=tests", "--shard", "3/2"], "expected K/N"),
         (["--policy", "tiny", "--benchmark", "mmvu=tests", "--set", "generation.engine=transformers"], "by vllm"),
