@@ -109,7 +109,9 @@ def settings_command(
 @app.command()
 def step(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(STEPS)}.")],
-    run_folder: Annotated[Path, typer.Option("--run", help="Folder of a local run, whose store is used.")],
+    run_folder: Annotated[
+        Path, typer.Option("--run", help="Folder of a local run, whose store is used; ingest begins one.")
+    ],
     inputs: Annotated[
         list[str] | None,
         typer.Option("--input", metavar="NAME=REF.json", help="Reference file of an input; repeatable."),
@@ -121,9 +123,10 @@ def step(
     assignments: Assignments = None,
 ) -> None:
     """Run one step alone, without KFP, on references that other steps made."""
+    from pipelines.step_text import print_step
+
     settings = settings_from(preset, settings_file, assignments, run_folder=run_folder)
-    for made in run_step(name, run_folder, parse_inputs(inputs or []), output, round_index, settings):
-        console.print(str(made), markup=False, highlight=False, soft_wrap=True)
+    print_step(run_step(name, run_folder, parse_inputs(inputs or []), output, round_index, settings), console)
 
 
 @app.command()

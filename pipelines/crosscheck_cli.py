@@ -14,6 +14,7 @@ from rich.markup import escape
 from components.evaluation.benchmarks import BenchmarkError, find_benchmark
 from components.evaluation.benchmarks.crosscheck.rules import RULES
 from components.shared.files import write_atomic
+from pipelines.outputs import check_output_file
 from pipelines.run_folder import RunRefused
 
 app = typer.Typer()
@@ -43,6 +44,7 @@ def crosscheck(
     from components.evaluation.benchmarks.crosscheck.environment import default_environment, prepare_environment
     from components.evaluation.benchmarks.responses import read_answers
 
+    check_output_file(output, file)
     try:
         found = find_benchmark(benchmark)
         if benchmark not in RULES:

@@ -12,9 +12,12 @@ import typer
 from rich.console import Console
 
 from components.evaluation.benchmarks import BENCHMARKS, BenchmarkError
-from pipelines.options import Assignments, SettingsFile
+from components.evaluation.benchmarks.contracts import JUDGE_REQUESTS
+from pipelines.options import Assignments, JudgeModel, JudgeRequests, JudgeUrl, SettingsFile
+from pipelines.outputs import check_output_folder
 from pipelines.overrides import parse_assignments, read_overrides
 from pipelines.run_folder import RunFolder, RunRefused
+from pipelines.score_cli import make_judge
 from pipelines.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -63,10 +66,9 @@ def evaluate(
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of an answer at most, other than the protocol's.")
     ] = None,
-    judge_url: Annotated[
-        str, typer.Option(help="OpenAI-compatible endpoint of a judge; the key: OPENAI_API_KEY.")
-    ] = "",
-    judge_model: Annotated[str, typer.Option(help="The judge's model.")] = "",
+    judge_url: JudgeUrl = "",
+    judge_model: JudgeModel = "",
+    judge_requests: JudgeRequests = JUDGE_REQUESTS,
     name: Annotated[str, typer.Option(help="What to call your row in the paper's tables.")] = "yours",
     tracking_uri: Annotated[
         str, typer.Option(envvar="DEEPVIDEO_TRACKING_URI", help="MLflow's address, for models:/NAME@ALIAS.")
@@ -79,14 +81,20 @@ def evaluate(
     from components.shared.store import open_store
     from pipelines.benchmarking.asking import Desk
     from pipelines.benchmarking.evaluate import Changes, ask, evaluation_settings, needs_images, prepare, score
+    from pipelines.benchmarking.identity import claim_folder, without_effect
     from pipelines.benchmarking.policy import resolve_policy
     from pipelines.score_text import print_paper_tables, print_result
 
     changes, part = Changes(max_frames, max_pixels, max_new_tokens), _part(shard)
-    judge = (judge_url, judge_model) if judge_url else None
+    try:
+        judge = make_judge(judge_url, judge_model, judge_requests)
+    except BenchmarkError as error:
+        raise RunRefused(str(error)) from error
     found = resolve_policy(policy, tracking_uri)
     layers = (read_overrides(settings_file) if settings_file else {}, parse_assignments(assignments or []))
     settings = evaluation_settings(found, *layers, origins=(f"{settings_file}: ", "--set "))
+    if useless := without_effect(layers[1]):
+        raise SettingsError(f"--set {', '.join(useless)}: of no effect on benchmarks; leave it out")
     seed = settings.pipeline.seed
     try:
         jobs = [
@@ -95,10 +103,14 @@ def evaluate(
         ]
     except BenchmarkError as error:
         raise RunRefused(str(error)) from error
+    check_output_folder(output)
     results, refused = [], []
     with RunFolder(output).locked():
+        claim_folder(output, jobs, found, settings, changes, limit, judge)
         engine = BenchmarkEngine(settings.generation, images=needs_images(jobs))
         desk = Desk(found, engine, open_store(store or str(output / "store")), settings, output, part)
+        if useless := without_effect(layers[0]):
+            console.print(f"{settings_file}: of no effect on benchmarks: {', '.join(useless)}", **PLAIN)
         console.print(f"Evaluating {found.words} ({found.digest[:12]}), results in {output}", **PLAIN)
         try:
             for job in jobs:
@@ -107,9 +119,7 @@ def evaluate(
                 if part != (0, 1):
                     continue
                 try:
-                    result = score(
-                        job, outcome, desk, changes, limited=limit is not None, allow_missing=allow_missing, judge=judge
-                    )
+                    result = score(job, outcome, desk, changes, allow_missing=allow_missing, judge=judge)
                 except BenchmarkError as error:
                     refused.append(str(error))
                     continue

@@ -26,6 +26,9 @@ Model = Annotated[
     str, typer.Option(help="Base model: a folder, s3://, models:/NAME@ALIAS, or a hub id (with ingest.model_revision).")
 ]
 Rounds = Annotated[int | None, typer.Option(help="Rounds; more than a finished run has continues it.")]
+JudgeUrl = Annotated[str, typer.Option(help="OpenAI-compatible endpoint of a judge; its key: OPENAI_API_KEY.")]
+JudgeModel = Annotated[str, typer.Option(help="The judge's model.")]
+JudgeRequests = Annotated[int, typer.Option(min=1, help="Requests that the judge gets at once.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn at random.")]
 
 

@@ -10,11 +10,15 @@ import typer
 from rich.console import Console
 
 from components.evaluation.benchmarks import BENCHMARKS, Benchmark, BenchmarkError, Scoring, find_benchmark
+from components.evaluation.benchmarks.contracts import JUDGE_REQUESTS
 from components.shared.files import write_atomic
 from components.shared.rewards.answers import Fallback
+from pipelines.options import JudgeModel, JudgeRequests, JudgeUrl
+from pipelines.outputs import check_output_file
 from pipelines.run_folder import RunRefused
 
 if TYPE_CHECKING:
+    from components.evaluation.benchmarks.judge import Judge
     from components.evaluation.benchmarks.responses import Answers
 
 app = typer.Typer()
@@ -30,7 +34,9 @@ def score(
     file: Annotated[
         Path | None, typer.Option("--input", help="Responses: JSONL of {id, response}, or lmms-eval's log.")
     ] = None,
-    protocol: Annotated[str, typer.Option(help="strict, official, or where the paper's figures come from.")] = "strict",
+    protocol: Annotated[
+        str, typer.Option(help="strict; official; paper: where its figures come from; or one by its name.")
+    ] = "strict",
     data: Annotated[
         Path | None, typer.Option(help="Your copy of the benchmark; else each line has its row in `doc`.")
     ] = None,
@@ -41,12 +47,15 @@ def score(
     ] = False,
     unwrap: Annotated[bool, typer.Option("--unwrap", help="Hand the protocol only what stands in <answer>.")] = False,
     fallback: Annotated[
-        list[str] | None, typer.Option(help=f"What strict may read besides: {', '.join(_FALLBACKS)}.")
+        list[str] | None, typer.Option(help=f"What strict may read besides: {' or '.join(_FALLBACKS)}; repeatable.")
     ] = None,
-    judge_url: Annotated[
-        str, typer.Option(help="OpenAI-compatible endpoint of a judge; the key: OPENAI_API_KEY.")
+    judge_url: JudgeUrl = "",
+    judge_model: JudgeModel = "",
+    judge_requests: JudgeRequests = JUDGE_REQUESTS,
+    store: Annotated[
+        str,
+        typer.Option(help="Where the judge's replies are kept: a folder or s3://; default: `store` beside --input."),
     ] = "",
-    judge_model: Annotated[str, typer.Option(help="The judge's model.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the intervals' draws.")] = 0,
     check: Annotated[bool, typer.Option("--check", help="Only list what is missing of the copy in --data.")] = False,
 ) -> None:
@@ -57,9 +66,10 @@ def score(
             return
         if file is None:
             raise BenchmarkError("--input: name the file of responses")
+        check_output_file(output, file, compare)
         names = tuple(_fallback(name) for name in fallback or ())
-        judge = (judge_url, judge_model) if judge_url else None
-        result = score_file(benchmark, protocol, file, data, compare, names, unwrap, allow_missing, judge, seed)
+        judge = make_judge(judge_url, judge_model, judge_requests)
+        result = score_file(benchmark, protocol, file, data, compare, names, unwrap, allow_missing, judge, seed, store)
     except BenchmarkError as error:
         raise RunRefused(str(error)) from error
     from pipelines.score_text import print_result
@@ -77,10 +87,13 @@ def paper_table(
     name: Annotated[str, typer.Option(help="What to call your row.")] = "yours",
 ) -> None:
     """Print the paper's tables with your results as their last row."""
+    from components.evaluation.benchmarks.paper import check_one_each, read_result
     from pipelines.score_text import print_paper_tables
 
     try:
-        print_paper_tables([_result(path) for path in results], name, console)
+        found = {str(path): read_result(path) for path in results}
+        check_one_each(found)
+        print_paper_tables(list(found.values()), name, console)
     except BenchmarkError as error:
         raise RunRefused(str(error)) from error
 
@@ -94,19 +107,29 @@ def score_file(
     fallbacks: tuple[Fallback, ...] = (),
     unwrap: bool = False,
     allow_missing: bool = False,
-    judge: tuple[str, str] | None = None,
+    judge: Judge | None = None,
     seed: int = 0,
+    store: str = "",
 ) -> dict[str, Any]:
     """The result of a file of responses as JSON; with `compare` also its paired differences from another file's.
 
-    `judge` is the address and model of a judge. Raises BenchmarkError for what cannot be scored.
+    The judge's replies are kept in `store`, by default in `store` beside the file. Raises BenchmarkError for what cannot
+    be scored.
     """
+    from components.evaluation.benchmarks.judging import judged
     from components.evaluation.benchmarks.responses import read_answers
+    from components.shared.store import open_store
 
     found = find_benchmark(benchmark)
     scoring = found.protocol(protocol, fallbacks)
     rivals = (compare.name, read_answers(found, compare, data)) if compare is not None else None
     answers = read_answers(found, file, data)
+    if judge is not None:
+        kept = open_store(store or str(file.absolute().parent / "store"))
+        answers = judged(found, scoring, answers, judge, kept, unwrap=unwrap, allow_missing=allow_missing)
+        if rivals is not None:
+            others = judged(found, scoring, rivals[1], judge, kept, unwrap=unwrap, allow_missing=allow_missing)
+            rivals = (rivals[0], others)
     return score_answered(
         found,
         scoring,
@@ -115,7 +138,7 @@ def score_file(
         rivals=rivals,
         unwrap=unwrap,
         allow_missing=allow_missing,
-        judge=judge,
+        judge=judge.model if judge else "",
         seed=seed,
     )
 
@@ -129,29 +152,30 @@ def score_answered(
     rivals: tuple[str, Answers] | None = None,
     unwrap: bool = False,
     allow_missing: bool = False,
-    judge: tuple[str, str] | None = None,
+    judge: str = "",
     seed: int = 0,
+    remedy: str = "complete the file",
 ) -> dict[str, Any]:
-    """`score_file` of responses at hand; `name` and the rivals' first part say where they come from."""
-    from components.evaluation.benchmarks.judge import Judge
+    """`score_file` of responses at hand, judged by the model `judge` if need be.
+
+    `name` and the rivals' first part say where they come from, `remedy` what brings those that lack.
+    """
     from components.evaluation.benchmarks.scoring import score_answers
     from components.evaluation.benchmarks.summary import compare, summarise
 
-    asked = Judge(*judge).reply if judge else None
-    items = score_answers(scoring, answers, unwrap=unwrap, judge=asked)
-    result = summarise(benchmark, scoring, items, allow_missing=allow_missing, seed=seed)
+    items = score_answers(scoring, answers, unwrap=unwrap)
+    result = summarise(benchmark, scoring, items, name, allow_missing=allow_missing, seed=seed, remedy=remedy)
     result |= {
         "input": name,
         "unwrap": unwrap,
-        "complete_set": answers.complete_set,
-        "judge": judge[1] if judge else "",
+        "judge": judge,
     }
     if rivals is not None:
         title, others = rivals
         if [sample.id for sample in others.samples] != [sample.id for sample in answers.samples]:
             raise BenchmarkError(f"--compare {title}: holds other items than {name}, or in another order; use --data")
-        theirs = score_answers(scoring, others, unwrap=unwrap, judge=asked)
-        summarise(benchmark, scoring, theirs, allow_missing=allow_missing, seed=seed)  # refuses what is incomplete
+        theirs = score_answers(scoring, others, unwrap=unwrap)
+        summarise(benchmark, scoring, theirs, f"--compare {title}", allow_missing=allow_missing, seed=seed)  # refuses
         result["comparison"] = {"with": title} | compare(benchmark, items, theirs, seed)
     result["items"] = [
         {"id": item.sample.id, "problem": item.problem} | (item.scored.model_dump(mode="json") if item.scored else {})
@@ -160,9 +184,20 @@ def score_answered(
     return result
 
 
+def make_judge(url: str, model: str, requests: int) -> Judge | None:
+    """The judge that the options name, None if they name none. Raises BenchmarkError for what cannot be one."""
+    from components.evaluation.benchmarks.judge import Judge
+
+    if not url and model:
+        raise BenchmarkError(f"--judge-model {model}: give its address, too, with --judge-url")
+    return Judge(url, model, requests) if url else None
+
+
 def _fallback(name: str) -> Fallback:
     if name not in _FALLBACKS:
-        raise BenchmarkError(f"--fallback {name}: there is none of that name; there are {', '.join(_FALLBACKS)}")
+        known = ", ".join(_FALLBACKS)
+        several = "; give the option once for each" if "," in name else ""
+        raise BenchmarkError(f"--fallback {name}: there is none of that name; there are {known}{several}")
     return _FALLBACKS[name]
 
 
@@ -181,15 +216,3 @@ def _check(benchmark: str, data: Path | None) -> None:
     if media:
         raise BenchmarkError(f"{data}: {rows} items{size}; {len(media)} videos or images are missing, listed above")
     console.print(f"{data}: {rows} items{size}, every video and image is there")
-
-
-def _result(path: Path) -> dict[str, Any]:
-    try:
-        result = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise BenchmarkError(f"{path}: there is no such file; `deepvideo score --output` writes one") from None
-    except ValueError as error:
-        raise BenchmarkError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(result, dict) or result.get("schema_version") != 1 or "groupings" not in result:
-        raise BenchmarkError(f"{path}: no result of `deepvideo score --output`")
-    return result

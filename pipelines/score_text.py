@@ -10,9 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from components.evaluation.benchmarks import Benchmark, find_benchmark
-from components.evaluation.benchmarks.paper import PaperTable, own_row, paper_tables
+from components.evaluation.benchmarks.paper import PaperTable, is_complete, own_row, paper_tables
 
 _LOW, _HIGH = "95 % interval from", "to"
+_PART = "*"  # marks figures of less, or other, than the official set
 _GROUP_FIGURES = 2  # more do not fit beside one another
 
 
@@ -25,10 +26,10 @@ def print_result(benchmark: Benchmark, result: Mapping[str, Any], console: Conso
     made += [f"{name} changed to {value}" for name, value in result.get("changed", {}).items()]
     console.print(f"[bold]{escape(benchmark.title)}[/bold]  {', '.join(made)}", highlight=False)
     console.print(f"accuracy {_interval(headline)}, mean over {over}", highlight=False, markup=False)
-    if not result["complete_set"]:
+    if not is_complete(result):
         console.print(
-            f"These are {counts['expected']} items, the official set has {result['official_size']}: what is missing of it "
-            "is not counted.",
+            f"[yellow]Not the official set: {_share_of_set(result)}.[/yellow] What is missing of it is not counted; the "
+            "figures do not stand beside published ones.",
             highlight=False,
         )
     console.print(_counted(counts), highlight=False)
@@ -38,6 +39,8 @@ def print_result(benchmark: Benchmark, result: Mapping[str, Any], console: Conso
             highlight=False,
         )
     console.print(_figures(benchmark, result))
+    for where, reason in _without_interval(result).items():
+        console.print(f"no interval for {where}: {reason}", highlight=False, markup=False)
     if len(benchmark.figures) > _GROUP_FIGURES:
         console.print(_all_figures(result))
     if "comparison" in result:
@@ -70,9 +73,25 @@ def _figures(benchmark: Benchmark, result: Mapping[str, Any]) -> Table:
         for group, row in found["groups"].items():
             table.add_row(*_cells(group, row, names, incomplete))
         if found["groups"]:
-            means = [escape(_interval(found["macro"][name])) for name in names]
+            macros = [found["macro"][name] for name in names]
+            means = [escape(_interval(macro)) for macro in macros]
+            means += [_percent(macros[0]["over_expected"])] if incomplete else []
             table.add_row(f"[bold]mean over {escape(grouping)}[/bold]", "", *means, end_section=True)
     return table
+
+
+def _share_of_set(result: Mapping[str, Any]) -> str:
+    return f"{result['counts']['expected']} items, where it has {result['official_size']}"
+
+
+def _without_interval(result: Mapping[str, Any]) -> dict[str, str]:
+    """Where the table shows no interval although there is a figure -> why, of the main figure."""
+    main = result["headline"]["figure"]
+    found = {"the headline": result["headline"], "all": result["overall"]["figures"][main]}
+    for grouping, each in result["groupings"].items():
+        found |= {group: row["figures"][main] for group, row in each["groups"].items()}
+        found[f"mean over {grouping}"] = each["macro"][main]
+    return {where: figure["no_interval"] for where, figure in found.items() if figure["no_interval"]}
 
 
 def _cells(group: str, row: Mapping[str, Any], names: Sequence[str], incomplete: bool) -> list[str]:
@@ -113,6 +132,12 @@ def print_paper_tables(results: Sequence[Mapping[str, Any]], name: str, console:
             console.print(_paper_table(shown, columns, own, name))
     for result in results:
         counts, benchmark = result["counts"], find_benchmark(result["benchmark"])
+        if not is_complete(result):
+            console.print(
+                f"[yellow]{_PART} {benchmark.name}: not the official set: {_share_of_set(result)}; its figure does not stand "
+                "beside the paper's[/yellow]",
+                highlight=False,
+            )
         made = f"protocol {result['protocol']} {result['protocol_version']}"
         if result["protocol"] != benchmark.paper:
             made += f" (the paper's: {benchmark.paper})"
@@ -127,7 +152,7 @@ def _fitting(shown: PaperTable, name: str, width: int) -> list[list[int]]:
     parts: list[list[int]] = [[]]
     left = room
     for index, title in enumerate(shown.columns):
-        needs = max(len(title), len("100.0")) + 3
+        needs = max(len(title), len("100.0" + _PART)) + 3
         if needs > left and parts[-1]:
             parts.append([])
             left = room
@@ -148,8 +173,14 @@ def _paper_table(
     table.add_section()
     mine = [own[index] for index in columns]
     for title, part in ((f"[bold]{escape(name)}[/bold]", "value"), (_LOW, "low"), (_HIGH, "high")):
-        table.add_row(title, *("-" if cell is None else _percent(cell[part]) for cell in mine))
+        table.add_row(title, *(_own(cell, part) for cell in mine))
     return table
+
+
+def _own(cell: Mapping[str, Any] | None, part: str) -> str:
+    if cell is None or cell[part] is None:
+        return "-"
+    return _percent(cell[part]) + ("" if cell["complete"] else _PART)
 
 
 def _interval(figure: Mapping[str, Any], signed: bool = False) -> str:

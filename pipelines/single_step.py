@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,6 +29,14 @@ STEPS = {
 }
 
 
+@dataclass(frozen=True)
+class StepDone:
+    """What a step that ran alone left: its reference files, and what it reported by name."""
+
+    files: list[Path]
+    results: dict[str, Any]
+
+
 def parse_inputs(given: Sequence[str]) -> dict[str, Path]:
     """`NAME=REF.json` pairs as files by the input's name. Raises SettingsError for what is no such pair."""
     pairs = [item.partition("=") for item in given]
@@ -38,17 +48,14 @@ def parse_inputs(given: Sequence[str]) -> dict[str, Path]:
 
 def run_step(
     name: str, run: Path, inputs: Mapping[str, Path], output: Path, round_index: int, settings: RunSettings
-) -> list[Path]:
-    """Run the step `name` with the store of the run folder `run`; returns the files it wrote below `output`.
+) -> StepDone:
+    """Run the step `name` with the store of the run folder `run`; its files are written below `output`.
 
-    `inputs` are files by the input's name, as an earlier step wrote them. Raises SettingsError, naming what is allowed
-    or missing, for an unknown step, a folder that is not there or a missing input.
+    `inputs` are files by the input's name, as an earlier step wrote them. A step that reads none begins a run folder where
+    there is none. Raises SettingsError, naming what is allowed or missing, for an unknown step, a missing folder or input.
     """
     if name not in STEPS:
         raise SettingsError(f"step: there is no {name!r}{did_you_mean(name, STEPS)}; there are {', '.join(STEPS)}")
-    if not run.is_dir():
-        raise SettingsError(f"--run {run}: there is no such folder; give that of a local run, such as runs/laptop")
-
     from kfp.dsl.types.type_annotations import InputAnnotation
 
     module, _, component = STEPS[name].partition(":")
@@ -85,6 +92,9 @@ def run_step(
     for item, path in inputs.items():
         if not path.is_file():
             raise SettingsError(f"--input {item}={path}: there is no such file")
+    if read and not run.is_dir():
+        raise SettingsError(f"--run {run}: there is no such folder; give that of a local run, such as runs/laptop")
     output.mkdir(parents=True, exist_ok=True)
     face(**arguments)
-    return [path for path in written if path.is_file()]
+    told = json.loads(reports.read_text()) if (reports := output / "new_reports.json").is_file() else []
+    return StepDone([path for path in written if path.is_file()], told[-1]["results"] if told else {})

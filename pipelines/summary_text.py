@@ -12,10 +12,11 @@ from rich.table import Table
 
 from components.report.page import warmup_text
 from components.report.summary import Compared, Summary
+from components.shared.schemas import Quarantined
 from components.shared.statistics import Estimate
 from pipelines.run_folder import RunFolder
 
-_MOST_QUARANTINED = 5
+MOST_QUARANTINED = 5
 
 
 def print_summary(folder: RunFolder, console: Console) -> None:
@@ -46,16 +47,21 @@ def print_summary(folder: RunFolder, console: Console) -> None:
         console.print(f"Supervised warm-up: {warmup_text(summary.warmup)}", highlight=False)
     if left_out := summary.data.quarantined:
         console.print(f"Left out of the data: {len(left_out)}")
-        for item in left_out[:_MOST_QUARANTINED]:
-            console.print(f"  {item.item}: {item.reason} ({item.detail})", markup=False, highlight=False)
-        if len(left_out) > _MOST_QUARANTINED:
-            console.print(f"  and {len(left_out) - _MOST_QUARANTINED} more, in the report")
+        for item in left_out[:MOST_QUARANTINED]:
+            console.print(quarantined_line(item), markup=False, highlight=False)
+        if len(left_out) > MOST_QUARANTINED:
+            console.print(f"  and {len(left_out) - MOST_QUARANTINED} more, in the report")
     timings = summary.timings
     console.print(
         f"{timings.total_seconds:.0f} s in all, {timings.startup_share:.0%} of it engine start-up\n", highlight=False
     )
     for title, command in zip(("Report:", "MLflow:"), commands(folder), strict=True):
         console.print(f"{title}  {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def quarantined_line(item: Quarantined) -> str:
+    """What was left out, and why."""
+    return f"  {item.item}: {item.reason} ({item.detail})"
 
 
 def _percent(share: float | None) -> str:

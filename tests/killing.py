@@ -65,10 +65,17 @@ def kill_at_every_checkpoint(
         finally:
             process.wait()
         deadline = time.monotonic() + 60
-        while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in below):
+        while any(_lives(child) for child in below):
             assert time.monotonic() < deadline, "a worker outlived the step"
             time.sleep(0.1)
     raise AssertionError("the step does not come to its end")
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _checkpoints(store: Store) -> dict[str, bytes | None]:

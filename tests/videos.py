@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import av
 import numpy as np
+
+# Ingest's decoders that are installed; tests/ingest/test_torchcodec.py brings the last
+DECODERS = ("decord", "pyav", *(["torchcodec"] if importlib.util.find_spec("torchcodec") else []))
 
 
 def write_video(path: Path, *, frames: int, fps: int, width: int = 64, height: int = 48, seed: int = 0) -> None:

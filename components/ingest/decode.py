@@ -18,16 +18,15 @@ import numpy as np
 from components.ingest.decode_pool import DecodePool, Rejected
 from components.ingest.frame_cache import FrameCache, entry_name
 from components.ingest.frame_sampling import clip_of
+from components.ingest.readers import decoder_version
 from components.ingest.settings import IngestSettings
 from components.ingest.sources import Source
 from components.shared.dataset import frames_digest
-from components.shared.engines import engine_version
 from components.shared.files import sha256_bytes
 from components.shared.schemas import Frames, Quarantined
 
 Kind = Literal["video", "image"]
 _IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-ENGINES = {"decord": "decord", "pyav": "av"}  # a decoder's module
 
 
 def kind_of(name: str) -> Kind:
@@ -57,7 +56,7 @@ class FrameDecoder:
         self._frames, self._scratch = folder / "frames", scratch
         self._frames.mkdir(parents=True)
         scratch.mkdir(parents=True, exist_ok=True)
-        self._engine = engine_version(ENGINES[settings.decoder])
+        self._engine = decoder_version(settings.decoder)
         self._busy: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # by content: copies wait
         self.decoded: list[str] = []  # the cache's entries that were not there yet
 

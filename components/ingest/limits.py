@@ -10,6 +10,10 @@ from components.ingest.selection import DUPLICATE
 from components.shared.schemas import TRAIN_SPLIT, TUNING_SPLIT, Quarantined
 
 _REASONS, _NAMES = 4, 3  # how many of them a message lists
+_REMEDIES = {
+    "prompt_too_long": "raise ingest.max_prompt_length, or choose fewer or smaller frames",
+    "decode_timeout": "raise ingest.decode_timeout",
+}
 
 
 def counts_by_reason(quarantine: Sequence[Quarantined]) -> dict[str, int]:
@@ -37,6 +41,7 @@ def check_losses(quarantine: Sequence[Quarantined], total: int, max_fraction: fl
     raise IngestError(
         f"{lost} of {total} samples cannot be used, and ingest.max_quarantine_fraction allows {max_fraction:g}. The reasons:\n"
         + "\n".join(reasons)
+        + "".join(f"\nFor {reason}: {_REMEDIES[reason]}." for reason in counts if reason in _REMEDIES)
         + "\nMend the data, or raise ingest.max_quarantine_fraction to go on without these samples."
     )
 

@@ -7,7 +7,7 @@ from components.ingest.errors import IngestError
 from components.ingest.inputs import read_inputs, with_files
 from components.ingest.limits import check_losses, check_to_evaluate_on, check_to_train_on
 from components.ingest.prompt_length import PromptCounter
-from components.ingest.readers import is_installed
+from components.ingest.readers import decoder_version
 from components.ingest.settings import MOVING_SHAPES, IngestSettings
 
 
@@ -18,11 +18,7 @@ def check_local_inputs(settings: IngestSettings) -> str:
 
     What lies in S3 or on the hub is left to ingest, which may run where it can be reached.
     """
-    if not is_installed(settings.decoder):
-        raise IngestError(
-            f"ingest.decoder: {settings.decoder} is not installed here; install the project's extra of that name, or "
-            "set the decoder to decord or pyav"
-        )
+    decoder_version(settings.decoder)
     if (model := check_local_model(settings)) is not None:
         PromptCounter(model).check_frame_size(settings.frame_size)
     if settings.annotations == MOVING_SHAPES:

@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from components.ingest.base_model import model_stamp, stage_model
-from components.ingest.decode import ENGINES, FrameDecoder, MediaFile, kind_of
+from components.ingest.decode import FrameDecoder, MediaFile, kind_of
 from components.ingest.frame_cache import FrameCache
 from components.ingest.inputs import generate_inputs, generated_stamp, read_inputs, with_files
 from components.ingest.limits import check_losses, check_to_train_on, counts_by_reason
 from components.ingest.prompt_length import PromptCounter
+from components.ingest.readers import decoder_version
 from components.ingest.row_file import RowFile
 from components.ingest.selection import DUPLICATE, by_id, select, with_frames
 from components.ingest.settings import MOVING_SHAPES, IngestSettings
 from components.shared.context import StepContext
 from components.shared.dataset import FRAMES, MAX_HINT_TOKENS, QUARANTINE, REPORT, SAMPLES, write_records
-from components.shared.engines import engine_version
 from components.shared.ledger import Outputs
 from components.shared.progress import progress
 from components.shared.sampling.artifacts import BUFFER, put_files
@@ -82,7 +82,6 @@ def ingest(settings: IngestSettings, context: StepContext) -> Outputs:
         check_losses(quarantine, total, settings.max_quarantine_fraction)
         check_to_train_on(rows.splits.used(kept), settings.annotations)
         report = _report(rows, kept, frames, quarantine, total) | {MAX_HINT_TOKENS: settings.max_hint_tokens}
-        engine = ENGINES[settings.decoder]
         outputs = Outputs(
             artifacts={
                 "dataset": _put_dataset(store, dataset, rows, kept, frames, quarantine, report),
@@ -96,7 +95,7 @@ def ingest(settings: IngestSettings, context: StepContext) -> Outputs:
                 "terms": inputs.terms.line() if inputs.terms else "",
                 "files_decoded": len(decoder.decoded),
                 "decode_seconds": decoding,
-                "engines": {engine: engine_version(engine)},  # in the decode workers
+                "engines": decoder_version(settings.decoder),  # in the decode workers
             },
             seconds=time.perf_counter() - started,
         )

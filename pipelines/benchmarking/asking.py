@@ -13,10 +13,10 @@ from typing import Any
 from components.evaluation.benchmarks import Benchmark, Scoring
 from components.evaluation.benchmarks.answers import Answer, AnswerBook, answer_key
 from components.evaluation.benchmarks.engine import Asked, BenchmarkEngine, engine_code, engine_versions
+from components.evaluation.benchmarks.telling import note, told_progress
 from components.ingest.prompt_length import vision_grid
 from components.shared.context import derived_seed
 from components.shared.generation import Prompt
-from components.shared.progress import progress
 from components.shared.schemas import Quarantined, Sample
 from components.shared.store import Store
 from pipelines.benchmarking.frames import BenchmarkFrames, Medium, Seen, media_of
@@ -26,7 +26,7 @@ from pipelines.settings import RunSettings
 ASKED, _SCRATCH = "asked.jsonl", ".scratch"
 _CHUNK_BYTES = 2e9  # of a chunk's frames; as numbers that the model takes they are four times as many
 # of the generation settings, those that answers depend on; the others move speed and memory alone
-_DETERMINING = ("engine", "dtype", "tensor_parallel_size", "enforce_eager")
+DETERMINING = ("engine", "dtype", "tensor_parallel_size", "enforce_eager")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class _Asking:
             dict.fromkeys(m for chunk in missing.values() for sample in chunk for m in self._media[sample.id])
         )
         with (
-            progress(self._job.benchmark.title, total=total, unit="questions") as advance,
+            told_progress(self._job.benchmark.title, total=total, unit="questions") as advance,
             self._frames.look(wanted) as looked,
         ):
             advance(total - sum(len(chunk) for chunk in missing.values()))
@@ -160,6 +160,8 @@ class _Asking:
         told = {"benchmark": job.benchmark.name, "protocol": job.scoring.name, "chunk": number, "items": ids}
         append_line(desk.output / ASKED, told)
         self._outcome.asked += len(questions)
+        if not desk.engine.versions:
+            note("Starting vLLM with the policy: questions are answered from then on")
         said = desk.engine.ask(desk.policy.folder, questions, job.scoring.decoding, text_first=job.scoring.text_first)
         answers = []
         for name, key, one in zip(ids, keys, said, strict=True):
@@ -205,7 +207,7 @@ class _Asking:
             "frames": [(one.digest, one.fps) for one in shown],
             "decoding": scoring.decoding.model_dump(mode="json", exclude={"returned", "first_line"}),
             "seed": self._seed(sample),
-            "generation": {name: generation[name] for name in _DETERMINING},
+            "generation": {name: generation[name] for name in DETERMINING},
             "engines": engine_versions(),
             "code": engine_code(),
         }

@@ -11,6 +11,8 @@ from typing import Any
 from components.evaluation.benchmarks import BenchmarkError, Scoring, find_benchmark
 from components.evaluation.benchmarks.contracts import FramePolicy
 from components.evaluation.benchmarks.engine import engine_versions
+from components.evaluation.benchmarks.judge import Judge
+from components.evaluation.benchmarks.judging import judged
 from components.evaluation.benchmarks.responses import Answers, Response, read_copy
 from components.evaluation.benchmarks.rows import find_medium
 from components.ingest.frame_size import FrameSize
@@ -78,7 +80,7 @@ def prepare(
     benchmark = find_benchmark(name)
     scoring = changes.apply(benchmark.protocol(protocol))
     check = f"`deepvideo score --benchmark {name} --data {root} --check` lists all that is missing"
-    if lacking := [pattern for pattern in benchmark.annotations if not any(root.glob(pattern))]:
+    if (lacking := benchmark.lacking(root)) and not allow_missing:
         raise BenchmarkError(f"--benchmark {name}={root}: lacks {', '.join(lacking[:_NAMED])}; {check}")
     samples = _drawn(read_copy(benchmark, root), limit, seed)
     media = dict.fromkeys(path for sample in samples for path in (sample.video, sample.image) if path)
@@ -101,20 +103,34 @@ def _drawn(samples: tuple[Sample, ...], limit: int | None, seed: int) -> tuple[S
 def ask(job: Job, desk: Desk) -> Outcome:
     """The job's answers; NAME.responses.jsonl and NAME.quarantine.jsonl in the output folder hold them and what was unusable."""
     outcome = answer_job(job, desk)
-    lines = [_response(job, outcome, sample) for sample in job.samples]
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines if line)
-    write_atomic(desk.output / f"{job.name}.responses.jsonl", text)
+    _write_responses(job, desk, _answers(job, outcome))
     bad = "".join(item.model_dump_json() + "\n" for item in outcome.quarantined.values())
     write_atomic(desk.output / f"{job.name}.quarantine.jsonl", bad)
     return outcome
 
 
-def _response(job: Job, outcome: Outcome, sample: Sample) -> dict[str, Any] | None:
-    """A line that `deepvideo score` reads; None for an item of another shard."""
-    if answer := outcome.answers.get(sample.id):
-        return {"id": sample.id, "response": job.scoring.decoding.kept(answer.text)}
-    problem = outcome.problems.get(sample.id)
-    return {"id": sample.id, "response": None, "error": problem} if problem else None
+def _answers(job: Job, outcome: Outcome) -> Answers:
+    """What there is to score; without the items of other shards."""
+    kept = job.scoring.decoding.kept
+    said = {name: Response(id=name, text=kept(answer.text)) for name, answer in outcome.answers.items()}
+    failed = {name: Response(id=name, text=None, error=why) for name, why in outcome.problems.items() if why}
+    return Answers(job.samples, failed | said)
+
+
+def _write_responses(job: Job, desk: Desk, answers: Answers) -> None:
+    """NAME.responses.jsonl, as `deepvideo score` reads it."""
+    found = (answers.responses.get(sample.id) for sample in answers.samples)
+    lines = (json.dumps(_line(one), ensure_ascii=False) + "\n" for one in found if one)
+    write_atomic(desk.output / f"{job.name}.responses.jsonl", "".join(lines))
+
+
+def _line(response: Response) -> dict[str, Any]:
+    line: dict[str, Any] = {"id": response.id, "response": response.text}
+    if response.text is None:
+        return line | {"error": response.error}
+    if response.judge_reply:  # a judge that failed is asked again
+        line |= {"judge_reply": response.judge_reply, "judge_model": response.judge_model}
+    return line
 
 
 def score(
@@ -123,27 +139,28 @@ def score(
     desk: Desk,
     changes: Changes,
     *,
-    limited: bool,
     allow_missing: bool,
-    judge: tuple[str, str] | None,
+    judge: Judge | None,
 ) -> dict[str, Any]:
     """The job's result, as `deepvideo score` makes it of the responses, with what it was made by; in NAME.json.
 
-    Raises BenchmarkError where items have no score, unless `allow_missing`.
+    The judge's replies are kept in the store, and stand in NAME.responses.jsonl. Raises BenchmarkError where items have
+    no score, unless `allow_missing`, and where the judge cannot be used.
     """
-    responses = {}
-    for sample in job.samples:
-        if line := _response(job, outcome, sample):
-            responses[sample.id] = Response(id=sample.id, text=line["response"], error=line.get("error", ""))
-    answers = Answers(job.samples, responses, complete_set=not limited)
+    answers = _answers(job, outcome)
+    if judge is not None:
+        answers = judged(job.benchmark, job.scoring, answers, judge, desk.store, allow_missing=allow_missing)
+        _write_responses(job, desk, answers)
     result = score_answered(
         job.benchmark,
         job.scoring,
         answers,
         f"{job.name}.responses.jsonl",
         allow_missing=allow_missing,
-        judge=judge,
+        judge=judge.model if judge else "",
         seed=desk.settings.pipeline.seed,
+        remedy=f"mend what {job.name}.quarantine.jsonl names or {job.name}.responses.jsonl gives as an error, and run the "
+        "same command again",
     )
     given = list(outcome.answers.values())
     result |= {

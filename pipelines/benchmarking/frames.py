@@ -23,14 +23,14 @@ import numpy as np
 
 from components.evaluation.benchmarks.contracts import FramePolicy
 from components.evaluation.benchmarks.rows import find_medium
-from components.ingest.decode import ENGINES, kind_of
+from components.ingest.decode import kind_of
 from components.ingest.decode_pool import DecodePool, Rejected
 from components.ingest.frame_cache import FrameCache, decoding_code, entry_name
 from components.ingest.frame_sampling import FrameSampling
 from components.ingest.frame_size import FrameSize
+from components.ingest.readers import decoder_version
 from components.ingest.settings import IngestSettings
 from components.shared.dataset import frames_digest
-from components.shared.engines import engine_version
 from components.shared.files import sha256_bytes
 from components.shared.schemas import Quarantined, Record, Sample
 from components.shared.store import Store
@@ -113,7 +113,7 @@ class BenchmarkFrames:
         self._users: Counter[str] = Counter()  # media that show an entry and are still needed
         self._finished: deque[str] = deque()
         self._lock = threading.Lock()
-        self._engine = engine_version(ENGINES[settings.decoder])
+        self._engine = decoder_version(settings.decoder)
         self._busy: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # by entry: copies wait
         self._numbers = itertools.count()
         scratch.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,12 @@
 """The table of rules by which lmms-eval scores otherwise than the official protocols, for the benchmarks' README.
 
-python tests/evaluation/crosscheck_table.py    writes it there; the tests check that it is what stands there
+python -m tests.evaluation.crosscheck_table    writes it there; the tests check that it is what stands there
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from tests.evaluation.readme_tables import README, readme_with
 
-ROOT = Path(__file__).parents[2]
-README = ROOT / "components/evaluation/benchmarks/README.md"
 BEGIN, END = "<!-- rules: made by tests/evaluation/crosscheck_table.py -->\n", "<!-- end of rules -->\n"
 
 
@@ -26,13 +23,10 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def readme_with(rules: str) -> str:
-    """The README with this table between its two marks."""
-    text = README.read_text()
-    head, _, rest = text.partition(BEGIN)
-    return head + BEGIN + rules + END + rest.partition(END)[2]
+def readme() -> str:
+    """The README with the table as it should be."""
+    return readme_with(table(), BEGIN, END)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    README.write_text(readme_with(table()))
+    README.write_text(readme())

@@ -1,17 +1,16 @@
 """The table of cases on which `official` and `strict` differ, for the benchmarks' README.
 
-python tests/evaluation/differences.py    writes it there; the tests check that it is what stands there
+python -m tests.evaluation.differences    writes it there; the tests check that it is what stands there
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-README = ROOT / "components/evaluation/benchmarks/README.md"
+from tests.evaluation.readme_tables import README, readme_with
+
 BEGIN, END = "<!-- differences: made by tests/evaluation/differences.py -->\n", "<!-- end of differences -->\n"
 CASES = Path(__file__).with_name("cases")
 
@@ -59,13 +58,10 @@ def _response(text: str) -> str:
     return f"`{shown}`" if shown.strip() else "(empty)" if not shown else "(blank)"
 
 
-def readme_with(differences: str) -> str:
-    """The README with this table between its two marks."""
-    text = README.read_text()
-    head, _, rest = text.partition(BEGIN)
-    return head + BEGIN + differences + END + rest.partition(END)[2]
+def readme() -> str:
+    """The README with the table as it should be."""
+    return readme_with(table(), BEGIN, END)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    README.write_text(readme_with(table()))
+    README.write_text(readme())

@@ -15,7 +15,8 @@ import pytest
 from components.evaluation.benchmarks import BENCHMARKS, Scored, find_benchmark
 from components.evaluation.benchmarks.scoring import score_response
 from components.shared.schemas import Sample
-from tests.evaluation.differences import README, readme_with, table
+from tests.evaluation.differences import readme
+from tests.evaluation.readme_tables import README
 
 CASES = Path(__file__).with_name("cases")
 
@@ -64,4 +65,4 @@ def test_strict_never_earns_from_a_response_that_it_could_not_read(name: str) ->
 
 
 def test_the_readmes_table_of_differences_is_what_the_cases_give() -> None:
-    assert README.read_text() == readme_with(table()), "run: python tests/evaluation/differences.py"
+    assert README.read_text() == readme(), "run: python -m tests.evaluation.differences"

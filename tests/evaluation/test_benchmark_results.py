@@ -1,11 +1,8 @@
-"""Results: denominators, intervals by video, refusals, comparisons, judges, and the command itself."""
+"""Results: denominators, intervals by video, refusals, comparisons, and the commands themselves."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,6 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from components.evaluation.benchmarks import BENCHMARKS, BenchmarkError, find_benchmark
-from components.evaluation.benchmarks.judge import Judge
 from components.evaluation.benchmarks.paper import own_row, paper_tables
 from components.evaluation.benchmarks.strict import mean_relative_accuracy
 from pipelines.cli import app
@@ -75,7 +71,7 @@ def test_with_a_copy_at_hand_what_the_file_lacks_is_missing(tmp_path: Path) -> N
     with pytest.raises(BenchmarkError, match="2 of 3 items have no score .2 missing"):
         score_file("mmvu", "strict", file, copy)
     result = score_file("mmvu", "strict", file, copy, allow_missing=True)
-    assert result["complete_set"] and result["counts"]["missing"] == 2
+    assert not result["complete_set"] and result["counts"]["missing"] == 2
     with pytest.raises(BenchmarkError, match=r"1 ids are none of mmvu .*'other'.*validation_0"):
         score_file("mmvu", "strict", lines(tmp_path / "b.jsonl", [{"id": "other", "response": "B"}]), copy)
 
@@ -191,60 +187,6 @@ def test_a_text_that_is_none_and_an_item_answered_twice_are_named(tmp_path: Path
             score_file(wrong, "oficial", tmp_path / "a.jsonl")
 
 
-class Endpoint(BaseHTTPRequestHandler):
-    """An OpenAI-compatible endpoint that says what `replies` holds, one after another, the last one for ever."""
-
-    replies: list[str | int] = []
-    asked: list[dict[str, Any]] = []
-
-    def do_POST(self) -> None:
-        self.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))) | {"path": self.path})
-        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-        self.send_response(reply if isinstance(reply, int) else 200)
-        self.end_headers()
-        self.wfile.write(json.dumps({"choices": [{"message": {"content": reply}}]}).encode())
-
-    def log_message(self, *args: Any) -> None:
-        """Quiet."""
-
-
-@pytest.fixture
-def endpoint() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), Endpoint)
-    Endpoint.asked = []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_judge_is_asked_again_until_it_judges_and_its_failures_are_counted(endpoint: str) -> None:
-    benchmark = find_benchmark("mmvu")
-    official, sample = benchmark.protocol("official"), benchmark.sample(case_doc("mmvu"))
-    judge = Judge(endpoint, "a-model")
-    Endpoint.replies = [500, "what?", '{"extracted_answer": "B", "correct": true}']
-    assert official.judge and official.judge.read(sample, judge.reply(official, sample, said("B"), wait=0)) == 1.0
-    assert [asked["path"] for asked in Endpoint.asked] == ["/v1/chat/completions"] * 3
-    assert Endpoint.asked[0]["model"] == "a-model" and said("B") in Endpoint.asked[0]["messages"][1]["content"]
-    Endpoint.replies = ["never"]
-    assert official.judge.read(sample, judge.reply(official, sample, said("B"), wait=0)) is None
-    Endpoint.replies = [503]
-    assert judge.reply(official, sample, said("B"), wait=0) == ""
-    assert len(Endpoint.asked) == 3 + 2 * official.judge.attempts
-
-
-def test_a_result_with_a_judge_says_so(endpoint: str, tmp_path: Path) -> None:
-    Endpoint.replies = ['{"extracted_answer": "B", "correct": true}']
-    rows = [{"id": "1", "doc": case_doc("mmvu", i), "response": said("A")} for i in (0, 1)]
-    rows[1]["judge_reply"] = "no JSON"
-    file = lines(tmp_path / "a.jsonl", rows)
-    with pytest.raises(BenchmarkError, match="1 wait for a judge"):
-        score_file("mmvu", "official", file)
-    result = score_file("mmvu", "official", file, judge=(endpoint, "a-model"))
-    assert (result["headline"]["value"], result["counts"]["judge_failures"], result["judge"]) == (0.5, 1, "a-model")
-    assert len(Endpoint.asked) == 1  # what the file holds is not asked again
-
-
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_the_command_scores_every_case_file_as_the_original_did(name: str, tmp_path: Path) -> None:
     cases = [json.loads(line) for line in (CASES / f"{name}.jsonl").read_text().splitlines()]
@@ -266,9 +208,47 @@ def test_the_command_scores_every_case_file_as_the_original_did(name: str, tmp_p
 def test_the_command_refuses_with_a_sentence_and_lists_what_a_copy_lacks(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["score", "--benchmark", "mmvu", "--data", str(tmp_path), "--check"])
     assert isinstance(done.exception, RunRefused) and "1 annotation files" in str(done.exception)
-    assert "**/validation.json" in done.output
+    assert "data/validation.json or validation.json" in done.output
     done = CliRunner().invoke(app, ["score", "--benchmark", "mmvu"])
     assert isinstance(done.exception, RunRefused) and "--input" in str(done.exception)
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    file, rival = (mme(tmp_path / name, [said("C")]) for name in ("a.jsonl", "b.jsonl"))
+    before = {path: path.read_bytes() for path in (file, rival)}
+    command = ["score", "--benchmark", "video_mme", "--input", str(file), "--compare", str(rival)]
+    for output, words in (
+        (tmp_path, "is a folder; name a file in it"),
+        (file, "is an input of this command"),
+        (rival, "is an input of this command"),
+        (file / "x.json", "nothing can be written to"),
+        (Path("/proc/x.json"), "nothing can be written to /proc"),
+    ):
+        done = CliRunner().invoke(app, [*command, "--output", str(output)])
+        assert isinstance(done.exception, RunRefused) and words in str(done.exception), done.output
+        assert "accuracy" not in done.output
+    done = CliRunner().invoke(app, ["crosscheck", *command[1:5], "--output", str(file)])
+    assert isinstance(done.exception, RunRefused) and "is an input" in str(done.exception)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before  # and nothing is left behind
+    assert CliRunner().invoke(app, [*command, "--output", str(tmp_path / "new/r.json")]).exit_code == 0
+
+
+def test_of_two_files_the_incomplete_one_is_named(tmp_path: Path) -> None:
+    whole, holed = mme(tmp_path / "a.jsonl", [said("C")] * 2), mme(tmp_path / "b.jsonl", [said("C"), None])
+    with pytest.raises(
+        BenchmarkError, match=r"^video_mme, --compare b.jsonl: 1 of 2 .*: complete the file, or aggregate"
+    ):
+        score_file("video_mme", "strict", whole, compare=holed)
+    with pytest.raises(BenchmarkError, match=r"^video_mme, b.jsonl: 1 of 2"):
+        score_file("video_mme", "strict", holed, compare=whole)
+
+
+def test_fall_backs_are_given_one_by_one_and_help_names_paper(tmp_path: Path) -> None:
+    command = ["score", "--benchmark", "video_mme", "--input", str(mme(tmp_path / "a.jsonl", ["C"]))]
+    done = CliRunner().invoke(app, [*command, "--fallback", "whole_response,option_text"])
+    assert isinstance(done.exception, RunRefused) and "give the option once for each" in str(done.exception)
+    told = " ".join(CliRunner().invoke(app, ["score", "--help"], env={"COLUMNS": "200"}).output.split())
+    assert "paper: where its figures come from" in told and "option_text; repeatable" in told
 
 
 def test_the_papers_tables_have_ones_own_figures_in_their_last_row(tmp_path: Path) -> None:
@@ -285,8 +265,12 @@ def test_the_papers_tables_have_ones_own_figures_in_their_last_row(tmp_path: Pat
     iou, accuracy = own_row(paper_tables()[2], [result])
     assert iou and accuracy and accuracy["value"] == result["headline"]["value"]
     assert iou["value"] == result["overall"]["figures"]["iou"]["value"]
-    with pytest.raises(BenchmarkError, match="two results of next_gqa"):
-        own_row(paper_tables()[2], [result, result])
-    (tmp_path / "r.json").write_text(json.dumps(result))
-    done = CliRunner().invoke(app, ["paper-table", str(tmp_path / "r.json"), "--name", "mine"])
+    files = [tmp_path / "r.json", tmp_path / "again.json"]
+    for file in files:
+        file.write_text(json.dumps(result))
+    done = CliRunner().invoke(app, ["paper-table", *map(str, files)])
+    assert isinstance(done.exception, RunRefused) and all(
+        f"{file} (protocol videochat_r1)" in str(done.exception) for file in files
+    )
+    done = CliRunner().invoke(app, ["paper-table", str(files[0]), "--name", "mine"])
     assert done.exit_code == 0 and "mine" in done.output and "36.8" in done.output and "Table 1" not in done.output

@@ -20,8 +20,9 @@ from components.evaluation.benchmarks.crosscheck.environment import VERSION, pre
 from components.evaluation.benchmarks.scoring import score_response
 from pipelines.crosscheck_cli import app
 from pipelines.run_folder import RunRefused
-from tests.evaluation.crosscheck_table import README, readme_with, table
+from tests.evaluation.crosscheck_table import readme
 from tests.evaluation.generated_responses import generate
+from tests.evaluation.readme_tables import README
 
 
 @pytest.fixture(scope="module")
@@ -129,4 +130,4 @@ def test_every_rule_tells_a_difference_in_the_generated_responses_before_lmms_ev
 
 
 def test_the_readmes_table_of_rules_is_what_the_rules_say() -> None:
-    assert README.read_text() == readme_with(table()), "run: python tests/evaluation/crosscheck_table.py"
+    assert README.read_text() == readme(), "run: python -m tests.evaluation.crosscheck_table"

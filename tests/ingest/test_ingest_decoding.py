@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import av
@@ -15,10 +14,7 @@ from components.ingest.frame_sampling import FrameSampling, clip_of, within
 from components.ingest.readers import open_video
 from components.ingest.readers.contracts import Unusable
 from tests.broken_videos import WAYS, rotate, write_broken, write_uneven
-from tests.videos import write_video
-
-OPTIONAL = ("torchcodec",) if importlib.util.find_spec("torchcodec") else ()  # test_torchcodec.py brings it
-DECODERS = ("decord", "pyav", *OPTIONAL)
+from tests.videos import DECODERS, write_video
 
 
 def write_waves(path: Path, *, frames: int, fps: int, width: int, height: int) -> None:
@@ -72,6 +68,15 @@ def test_odd_sizes_become_the_same_squares(tmp_path, decoder, width, height):
     write_waves(tmp_path / "odd.mkv", frames=10, fps=10, width=width, height=height)
     one, other = (read(tmp_path / "odd.mkv", name)[2] for name in (DECODERS[0], decoder))
     assert one.shape == (8, 112, 112, 3) and apart(one, other) <= 2.0
+
+
+@pytest.mark.parametrize("decoder", DECODERS[1:])
+def test_an_avi_whose_frames_are_stored_in_another_order_than_shown(waves, tmp_path, decoder):
+    write_waves(tmp_path / "waves.avi", frames=90, fps=30, width=320, height=240)  # with B frames, as libx264 does it
+    times, _, frames = read(tmp_path / "waves.avi", decoder, 30)
+    stored_with_times = read(waves, "pyav", 30)[2]
+    assert times[-1, 1] == pytest.approx(3.0, abs=1e-3)
+    assert apart(frames, stored_with_times) <= 2.0 < apart(frames[:-1], stored_with_times[1:])
 
 
 @pytest.mark.parametrize("name", ["uneven.mp4", "uneven.mkv"])

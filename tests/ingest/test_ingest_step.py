@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from components.ingest.step import ingest
 from components.shared.context import StepContext
 from components.shared.dataset import DatasetReader, frames_digest
 from components.shared.sampling.artifacts import read_buffer
+from tests.videos import DECODERS
 
 GOOD = ("small.mp4", "fast.mp4", "wide.mkv", "long.avi")
 
@@ -40,6 +42,14 @@ def test_good_videos_become_frames_of_the_asked_size(settings_for, context, ask)
     assert dataset.frames_record("small.mp4").duration == pytest.approx(2.0, abs=0.01)  # 16 frames at 8 a second
     assert dataset.frames_record("long.avi").duration == pytest.approx(20.0, abs=0.1)  # 200 frames at 10 a second
     assert outputs.results["splits"] == {"train": 4} and outputs.results["quarantined"] == 0
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_each_decoder_goes_through_the_step_and_is_named(settings_for, context, ask, decoder):
+    outputs = ingest(settings_for([ask(name) for name in GOOD], decoder=decoder), context)
+    assert len(reader(outputs, context).samples()) == 4
+    library = "av" if decoder == "pyav" else decoder
+    assert outputs.results["engines"][library] == metadata.version(library)
 
 
 def test_the_first_policy_state_and_buffer_are_there(settings_for, context, ask, policy_folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -81,7 +82,7 @@ def test_the_help_of_step_lists_every_step(deepvideo: Callable[..., Said]) -> No
     ("arguments", "words"),
     [
         (["trainig", "--run", "."], ["did you mean training?"]),
-        (["ingest", "--run", "nowhere"], ["--run nowhere: there is no such folder"]),
+        (["augmentation", "--run", "nowhere"], ["--input dataset=REF.json"]),
         (["ingest", "--run", ".", "--input", "dataset"], ["--input dataset: expected NAME=REF.json"]),
         (["ingest", "--run", ".", "--input", "dataset=a.json"], ["--input dataset: ingest takes no input"]),
         (["evaluation-before", "--run", "."], ["--input dataset=REF.json --input policy=REF.json"]),
@@ -93,6 +94,35 @@ def test_a_step_that_cannot_run_says_what_it_needs(
     code, _, told = deepvideo("step", *arguments, "--output", str(tmp_path / "out"))
     assert code == 2 and all(word in told for word in words), told
     assert not (tmp_path / "out").exists()
+
+
+def test_a_step_that_reads_something_begins_no_run_folder(deepvideo: Callable[..., Said], tmp_path: Path) -> None:
+    (tmp_path / "ref.json").write_text("{}")
+    inputs = [word for name in ("dataset", "policy", "reports") for word in ("--input", f"{name}={tmp_path}/ref.json")]
+    code, _, told = deepvideo("step", "evaluation-before", "--run", str(tmp_path / "nowhere"), *inputs)
+    assert code == 2 and f"--run {tmp_path}/nowhere: there is no such folder" in told.replace("\n", "")
+
+
+def test_ingest_alone_begins_a_run_folder_and_tells_what_it_found(
+    deepvideo: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.videos import write_video
+
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    for index in range(12):
+        write_video(tmp_path / f"{index}.mp4", width=64, height=64, fps=5, frames=10, seed=index)
+        row = {"video": f"{index}.mp4", "question": "Which?", "task": "multiple_choice", "options": ["x", "y"]}
+        rows.append(row | {"answer": "A", "split": "train" if index < 8 else "L1"})
+    (tmp_path / "3.mp4").write_bytes(b"no video")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ["--set", f"ingest.annotations={tmp_path}/rows.jsonl", "--set", f"ingest.videos={tmp_path}"]
+    code, told, problem = deepvideo("step", "ingest", "--run", str(tmp_path / "run"), "--preset", "kill", *given)
+    assert code == 0, problem
+    said = {line.split()[0]: line.split(maxsplit=1)[1] for line in told.splitlines() if "  " in line.strip()}
+    assert (said["rows"], said["samples"], said["quarantined"]) == ("12", "11", "1")
+    assert said["splits"] == "L1 4, train 7" and "3.mp4: " in told
+    assert str(tmp_path / "run/store") in (tmp_path / "step/dataset.json").read_text()
 
 
 def test_every_step_of_the_list_is_there() -> None:

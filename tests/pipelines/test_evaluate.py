@@ -26,6 +26,7 @@ from pipelines.run_folder import RunRefused
 from pipelines.score_cli import score_file
 from pipelines.settings import SettingsError
 from tests.benchmark_copies import write_copy
+from tests.services.http_server import Answer, Request, http_server
 from tests.videos import write_video
 
 SHORT = ["--max-frames", "4", "--max-new-tokens", "16", "--max-pixels", "12544"]  # 16 vision tokens a pair of frames
@@ -144,6 +145,7 @@ def test_bad_videos_are_set_apart_and_counted_and_mended_ones_alone_are_asked(
     code, told, _ = evaluate(output, {"vsi_bench": copy})
     told = " ".join(told.split())
     assert code == 1 and f"{len(hurt)} of {count} items have no score" in told and "truncated" in told
+    assert "mend what vsi_bench.strict.quarantine.jsonl names" in told and "complete the file" not in told
     code, told, _ = evaluate(output, {"vsi_bench": copy}, "--allow-missing")
     made = result(output, "vsi_bench.strict")
     assert code == 0 and made["counts"]["errors"] == len(hurt) and f"{count - len(hurt)} / {count}" in told
@@ -185,6 +187,53 @@ def test_a_question_that_is_too_long_is_counted_not_cut(evaluate: Callable[..., 
     assert "do not fit into generation.max_model_len = 4096" in " ".join(told.split())
 
 
+def test_a_judge_is_asked_once_and_its_replies_stand_in_the_responses(
+    evaluate: Callable[..., Said], copies: dict[str, tuple[Path, int]], tmp_path: Path
+) -> None:
+    root, count = copies["mmvu"]
+    judgement = json.dumps({"extracted_answer": "A", "correct": True})
+
+    def reply(request: Request) -> Answer:
+        return 200, {"choices": [{"message": {"content": judgement}}]}
+
+    with http_server(reply) as server:
+        more = ("--protocol", "official", "--judge-url", f"{server.url}/v1", "--judge-model", "a-judge")
+        code, told, _ = evaluate(tmp_path, {"mmvu": root}, *more)
+        assert code == 0 and len(server.requests) == count, told
+        made = result(tmp_path, "mmvu.official")
+        assert (made["headline"]["value"], made["judge"]) == (1.0, "a-judge")
+        responses = tmp_path / "mmvu.official.responses.jsonl"
+        lines = [json.loads(line) for line in responses.read_text().splitlines()]
+        assert {(line["judge_reply"], line["judge_model"]) for line in lines} == {(judgement, "a-judge")}
+        assert evaluate(tmp_path, {"mmvu": root}, *more)[0] == 0 and result(tmp_path, "mmvu.official") == made
+        assert len(server.requests) == count  # the store had the replies
+        code, _, error = evaluate(tmp_path, {"mmvu": root}, *more[:-1], "another")
+        assert isinstance(error, RunRefused) and "--judge-model was 'a-judge', is 'another'" in str(error)
+        assert len(server.requests) == count
+    assert score_file("mmvu", "official", responses, root)["headline"]["value"] == 1.0
+
+
+def test_another_evaluation_does_not_overwrite_the_folder(
+    evaluate: Callable[..., Said], copies: dict[str, tuple[Path, int]], tmp_path: Path
+) -> None:
+    root, count = copies["mmvu"]
+    code, told, _ = evaluate(tmp_path / "out", {"mmvu": root})
+    assert code == 0
+    assert f"MMVU (multiple choice): {count} of {count} questions" in told  # no terminal: lines instead of a bar
+    before = {path: path.read_bytes() for path in (tmp_path / "out").glob("mmvu.*")}
+    for more, words in (
+        (("--limit", "2"), "--limit was None, is 2"),
+        (("--max-new-tokens", "8"), "--max-new-tokens was 16, is 8"),
+        (("--set", "pipeline.seed=5"), "pipeline.seed was"),
+    ):
+        code, _, error = evaluate(tmp_path / "out", {"mmvu": root}, *more)
+        assert isinstance(error, RunRefused) and words in str(error) and "name another folder" in str(error)
+    assert {path: path.read_bytes() for path in before} == before
+    more = ("--limit", "2", "--store", str(tmp_path / "out/store"))
+    assert evaluate(tmp_path / "part", {"mmvu": root}, *more)[0] == 0
+    assert not (tmp_path / "part/asked.jsonl").exists()  # the other folder's answers serve
+
+
 def test_the_strict_prompt_is_the_one_that_training_uses() -> None:
     processor = load_processor(TINY_WEIGHTS)
     sample = find_benchmark("mmvu").sample(
@@ -213,10 +262,14 @@ def test_changes_bring_every_frame_policy_below_their_bounds() -> None:
         (["--policy", "tiny", "--benchmark", "mmvu"], "--benchmark mmvu: expected NAME=FOLDER"),
         (["--policy", "tiny", "--benchmark", "mmvu=nowhere"], "there is no such folder"),
         (["--policy", "tiny", "--benchmark", "mmlu=tests"], "there is no such benchmark"),
-        (["--policy", "tiny", "--benchmark", "mmvu=tests"], "lacks **/validation.json"),
+        (["--policy", "tiny", "--benchmark", "mmvu=tests"], "lacks data/validation.json or validation.json"),
         (["--policy", "tiny", "--benchmark", "mmvu=tests", "--protocol", "videochat_r1"], "no such protocol"),
         (["--policy", "tiny", "--benchmark", "mmvu=tests", "--shard", "3/2"], "expected K/N"),
         (["--policy", "tiny", "--benchmark", "mmvu=tests", "--set", "generation.engine=transformers"], "by vllm"),
+        (
+            ["--policy", "tiny", "--benchmark", "mmvu=tests", "--set", "training.beta=1"],
+            "--set training.beta: of no effect on benchmarks",
+        ),
         (["--policy", "models:/p@champion", "--benchmark", "mmvu=tests"], "give --tracking-uri"),
     ],
 )

@@ -9,13 +9,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import pytest
-import yaml
 
 from pipelines.settings import RunSettings, SettingsError, build_settings, load_preset
 from pipelines.validation.estimate import GIB, needs, sampling_memory, training_memory
 from pipelines.validation.model_size import ModelSize, model_size
 from pipelines.validation.room import PodPlan, check_room
 from tests.services.http_server import Answer, HttpServer, Request, http_server
+from tests.services.kubeconfig import TOKEN, lead_to
 
 _VISION = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420}
 # the published config.json of Qwen2.5-VL-3B and 7B
@@ -88,7 +88,7 @@ class Cluster:
 
     def answer(self, request: Request) -> Answer:
         url = urlparse(request.path)
-        if request.headers.get("Authorization", request.headers.get("authorization")) != "Bearer token-1":
+        if request.headers.get("Authorization", request.headers.get("authorization")) != f"Bearer {TOKEN}":
             return 401, {"kind": "Status", "reason": "Unauthorized"}
         if not self.allowed or url.path != "/api/v1/nodes":
             return 403, {"kind": "Status", "reason": "Forbidden"}
@@ -102,24 +102,8 @@ class Cluster:
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     found = Cluster()
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, "127.0.0.1")
     with http_server(found.answer) as found.server:
-        kubeconfig = tmp_path / "kubeconfig"
-        kubeconfig.write_text(
-            yaml.safe_dump(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "current-context": "test",
-                    "clusters": [{"name": "test", "cluster": {"server": found.server.url}}],
-                    "users": [{"name": "test", "user": {"token": "token-1"}}],
-                    "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-                }
-            )
-        )
-        for module in ("kubernetes.config", "kubernetes.config.kube_config"):
-            monkeypatch.setattr(f"{module}.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
+        lead_to(found.server.url, tmp_path, monkeypatch)
         yield found
 
 

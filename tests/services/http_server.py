@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
+
+from tests.services.serving import serving
 
 
 class Request(NamedTuple):
@@ -25,8 +26,8 @@ Answer = tuple[int, Any]  # status, and what is sent as JSON
 class HttpServer:
     """Where it listens, and what it was asked."""
 
-    def __init__(self, port: int) -> None:
-        self.url, self.requests = f"http://127.0.0.1:{port}", list[Request]()
+    def __init__(self, url: str) -> None:
+        self.url, self.requests = url, list[Request]()
 
 
 @contextlib.contextmanager
@@ -52,13 +53,6 @@ def http_server(answer: Callable[[Request], Answer]) -> Iterator[HttpServer]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found = HttpServer(server.server_address[1])
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as url:
+        found = HttpServer(url)
         yield found
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)

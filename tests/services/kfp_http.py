@@ -7,9 +7,8 @@ import email
 import email.policy
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -18,6 +17,7 @@ from kfp_server_api import models
 
 from tests.services.kfp_api import KfpApi, Status, known
 from tests.services.kfp_models import Refused, read, write
+from tests.services.serving import serving
 
 _API = "/apis/v2beta1"
 
@@ -148,11 +148,5 @@ def _handler(api: KfpApi) -> type[BaseHTTPRequestHandler]:
 @contextlib.contextmanager
 def serve(api: KfpApi) -> Iterator[KfpApi]:
     """Serve on a free port; `api.url` is where."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(api))
-    api.url = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with serving(_handler(api)) as api.url:
         yield api
-    finally:
-        server.shutdown()
-        server.server_close()

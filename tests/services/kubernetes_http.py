@@ -6,15 +6,16 @@ import contextlib
 import datetime
 import json
 import re
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from tests.services.kubeconfig import TOKEN
 from tests.services.kubernetes_api import PODS, Kubernetes
 from tests.services.kubernetes_trainer import Status
+from tests.services.serving import serving
 
 _PATCH = "application/merge-patch+json"
 
@@ -28,7 +29,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:
-            if self.headers.get("Authorization", self.headers.get("authorization")) != "Bearer token-1":
+            if self.headers.get("Authorization", self.headers.get("authorization")) != f"Bearer {TOKEN}":
                 raise Status(401, "Unauthorized")
             if self.command == "PATCH" and self.headers["Content-Type"] != _PATCH:
                 raise Status(415, f"{self.headers['Content-Type']}: expected {_PATCH}")
@@ -86,15 +87,11 @@ def kubernetes_api(
     """A running server; nodes have their disks below `folder`. `secrets` and `maps` are the namespace's, by name."""
     cluster = Kubernetes(folder, secrets, maps)
     handler = type("Handler", (_Handler,), {"cluster": cluster})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    cluster.url = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield cluster
-    finally:
-        cluster.stop()
-        server.shutdown()
-        server.server_close()
+    with serving(handler) as cluster.url:
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
 
 
 def _true(query: Mapping[str, str], name: str) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +77,27 @@ def test_objects_are_written_as_a_whole_listed_and_deleted_by_prefix(tmp_path: P
     assert store.list_objects("work/k") == ["work/k/1", "work/k/2"]
     store.delete_objects("work/k")
     assert store.list_objects("work") == ["work/other/1"]
+
+
+def test_what_another_process_removes_during_a_listing_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    for name in ("work/a/1/checkpoint.json", "work/a/2/checkpoint.json", ".staging/b/x"):
+        store.write_object(name, b"1")
+    doomed, scandir = {str(store.root / "work/a/2"), str(store.root / ".staging/b")}, os.scandir
+
+    def removed_first(path: Any) -> Any:
+        if str(path) in doomed:  # after its parent was read and before it is
+            shutil.rmtree(path)
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", removed_first)
+        assert store.list_objects("work") == ["work/a/1/checkpoint.json"]
+        assert [entry.name for entry in store.leftovers(time.time() + 60)] == [".staging/b"]
+    assert store.leftovers(time.time() + 60) == []
+    assert store.list_objects("work/a/1/checkpoint.json") == []  # a file is no prefix
 
 
 def test_a_store_is_opened_again_by_its_own_uri_also_with_a_space_in_it(tmp_path: Path) -> None:

@@ -74,11 +74,19 @@ def test_differences_are_paired_by_seed_and_question() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [(0.01, 0.1, "holds"), (-0.2, -0.01, "reversed"), (-0.1, 0.1, "not decided at this scale")],
+    ("low", "high", "p", "verdict"),
+    [
+        (0.01, 0.1, 0.01, "holds"),
+        (-0.2, -0.01, 0.01, "reversed"),
+        (-0.1, 0.1, 0.01, "not decided at this scale"),
+        (0.01, 0.1, 0.2, "not decided at this scale"),
+        (0.01, 0.1, None, "not decided at this scale"),
+    ],
 )
-def test_the_verdict_follows_from_the_interval(low: float, high: float, verdict: str) -> None:
-    assert Difference(Estimate((low + high) / 2, low, high), None, ()).verdict == verdict
+def test_the_verdict_follows_from_the_interval_and_the_test(
+    low: float, high: float, p: float | None, verdict: str
+) -> None:
+    assert Difference(Estimate((low + high) / 2, low, high), p, ()).verdict == verdict
 
 
 def test_the_page_has_every_arm_seed_and_claim_and_says_what_was_lost() -> None:

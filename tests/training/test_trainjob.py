@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 
 from components.shared.context import StepContext
@@ -26,6 +25,7 @@ from components.training.trainjob.handover import hand_over, signs_of_life, take
 from components.training.trainjob.manifest import train_job
 from components.training.trainjob.nodes import Launcher, TrainJobError, nodes_of
 from pipelines.containers.radosgw import Bucket
+from tests.services.kubeconfig import lead_to
 from tests.services.kubernetes_api import Kubernetes, free_port
 from tests.services.kubernetes_http import kubernetes_api
 from tests.training_fixtures import stored_inputs
@@ -40,23 +40,7 @@ def cluster(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> 
     known.setdefault("AWS_REGION", known.get("AWS_DEFAULT_REGION", "us-east-1"))
     (tmp_path / "nodes").mkdir()
     with kubernetes_api(tmp_path / "nodes", {"store": secret}, {"store": known}) as running:
-        kubeconfig = tmp_path / "kubeconfig"
-        kubeconfig.write_text(
-            yaml.safe_dump(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "current-context": "test",
-                    "clusters": [{"name": "test", "cluster": {"server": running.url}}],
-                    "users": [{"name": "test", "user": {"token": "token-1"}}],
-                    "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-                }
-            )
-        )
-        for module in ("kubernetes.config", "kubernetes.config.kube_config"):
-            monkeypatch.setattr(f"{module}.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
-        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        lead_to(running.url, tmp_path, monkeypatch)
         monkeypatch.setattr("components.training.trainjob.run.POLL", 0.3)
         yield running
 

@@ -14,9 +14,11 @@ from components.shared.schemas import Record, Sample
 
 Row = Mapping[str, Any]  # one row of a benchmark's own annotation files
 Messages = list[dict[str, str]]  # of a chat with a judge
+Alternatives = tuple[str, ...]  # glob patterns of one file below the copy's folder: the first that matches counts
 
 
 MAIN_FIGURE = "accuracy"  # what `Scored.score` is called in results
+JUDGE_REQUESTS = 8  # that a judge gets at once, unless told otherwise
 PAPER = "paper"  # stands for the protocol that the paper's figures come from
 
 
@@ -117,8 +119,8 @@ class Benchmark:
     figures: tuple[str, ...]  # MAIN_FIGURE, then names of `Scored.figures`
     groupings: tuple[str, ...]  # keys of `Sample.metadata`
     size: int  # items of the official set
-    annotations: tuple[str, ...]  # glob patterns of the files that must be there, each matching at least one
-    rows: Callable[[Path], Iterator[Row]]
+    annotations: tuple[Alternatives, ...]  # the files that its rows come from
+    read: Callable[[Sequence[Path]], Iterator[Row]]  # the rows of these files, in the order of `annotations`
     sample: Callable[[Row], Sample]
     protocols: tuple[Scoring, ...]
     paper: str  # the protocol that the paper's figures come from
@@ -126,6 +128,26 @@ class Benchmark:
     log_task: Callable[[str], dict[str, str]] = (
         lambda stem: {}
     )  # what an lmms-eval log's file name tells about its rows
+    apart: bool = False  # whether each annotation file is a part that can be scored without the others
+
+    def rows(self, root: Path) -> Iterator[Row]:
+        """The rows of a copy; where its files stand apart, of those that are there.
+
+        Raises BenchmarkError if there is no such folder, or if it lacks a file that is needed.
+        """
+        lacking = self.lacking(root)
+        if lacking and (not self.apart or len(lacking) == len(self.annotations)):
+            raise BenchmarkError(
+                f"{root}: lacks {', '.join(lacking)}; `deepvideo score --benchmark {self.name} --data {root} --check` "
+                "lists all that is missing of the copy"
+            )
+        return self.read([path for names in self.annotations if (path := _first(root, names)) is not None])
+
+    def lacking(self, root: Path) -> list[str]:
+        """The annotation files that a copy lacks, each as the names it may have. Raises BenchmarkError without a folder."""
+        if not root.is_dir():
+            raise BenchmarkError(f"{root}: there is no such folder; name the folder of your copy of {self.title}")
+        return [" or ".join(names) for names in self.annotations if _first(root, names) is None]
 
     def protocol(self, name: str, fallbacks: Sequence[Fallback] = ()) -> Scoring:
         """The protocol of a name; `paper` is the one that the paper's figures come from.
@@ -137,6 +159,11 @@ class Benchmark:
                 return _loosened(found, tuple(fallbacks))
         known = ", ".join(protocol.name for protocol in self.protocols)
         raise BenchmarkError(f"--protocol {name}: {self.name} has no such protocol; it has {known}")
+
+
+def _first(root: Path, names: Alternatives) -> Path | None:
+    """The first file under the first of the names that matches any."""
+    return next((path for name in names for path in sorted(root.glob(name)) if path.is_file()), None)
 
 
 def _loosened(protocol: Scoring, fallbacks: tuple[Fallback, ...]) -> Scoring:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from components.evaluation.benchmarks import seed_bench_r1, video_r1
 from components.evaluation.benchmarks.capitals import first_capital
 from components.evaluation.benchmarks.contracts import Benchmark, Decoding, FramePolicy, Row, Scored, Scoring
-from components.evaluation.benchmarks.rows import field, first_file, lettered, read_table
+from components.evaluation.benchmarks.rows import field, lettered, read_table
 from components.evaluation.benchmarks.strict import strict_protocol
 from components.shared.prompts import option_letter
 from components.shared.schemas import Sample
@@ -36,9 +36,9 @@ _LEAD_INS = (
 )
 
 
-def rows(root: Path) -> Iterator[Row]:
+def rows(files: Sequence[Path]) -> Iterator[Row]:
     """The validation rows."""
-    return read_table(first_file(root, "lvb_val.json", "validation*.parquet"))
+    return read_table(*files)
 
 
 def sample(row: Row) -> Sample:
@@ -82,8 +82,8 @@ BENCHMARK = Benchmark(
     figures=("accuracy",),
     groupings=("duration", "category"),
     size=1337,
-    annotations=("lvb_val.json",),
-    rows=rows,
+    annotations=(("lvb_val.json", "validation*.parquet"),),
+    read=rows,
     sample=sample,
     protocols=(
         strict_protocol(video_r1.FRAMES),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from components.evaluation.benchmarks import video_r1
@@ -17,7 +17,7 @@ from components.evaluation.benchmarks.contracts import (
     Scored,
     Scoring,
 )
-from components.evaluation.benchmarks.rows import field, first_file, lettered, read_table
+from components.evaluation.benchmarks.rows import field, lettered, read_table
 from components.evaluation.benchmarks.strict import strict_protocol
 from components.shared.schemas import Sample
 
@@ -25,9 +25,9 @@ NAME = "mmvu"
 SOURCE = "yale-nlp/MMVU@4d54223d912f498707c105ab645a921abce6e39a utils/eval_utils.py#get_acc_async"
 
 
-def rows(root: Path) -> Iterator[Row]:
+def rows(files: Sequence[Path]) -> Iterator[Row]:
     """The validation rows with options; open questions are no part of this benchmark."""
-    for row in read_table(first_file(root, "data/validation.json", "validation.json")):
+    for row in read_table(*files):
         if row.get("question_type") == "multiple-choice":
             yield row
 
@@ -93,8 +93,8 @@ BENCHMARK = Benchmark(
     figures=("accuracy",),
     groupings=("subject",),
     size=625,
-    annotations=("**/validation.json",),
-    rows=rows,
+    annotations=(("data/validation.json", "validation.json"),),
+    read=rows,
     sample=sample,
     protocols=(
         strict_protocol(video_r1.FRAMES),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from components.evaluation.benchmarks import video_r1
@@ -15,7 +15,7 @@ from components.evaluation.benchmarks.contracts import (
     Scored,
     Scoring,
 )
-from components.evaluation.benchmarks.rows import field, lettered, read_json
+from components.evaluation.benchmarks.rows import field, lettered, read_table
 from components.evaluation.benchmarks.strict import strict_protocol
 from components.shared.prompts import option_letter
 from components.shared.schemas import Sample
@@ -48,16 +48,21 @@ _PIXELS = video_r1.FRAMES.model_dump(include={"min_pixels", "max_pixels"})
 FRAMES = FramePolicy(max_frames=16, size=(224, 224), indices="segment_centres", clip=True)
 
 
-def rows(root: Path) -> Iterator[Row]:
-    """The rows of all tasks, each with its `task` and its `index` in the task's file."""
-    for task in FOLDERS:
-        for index, row in enumerate(read_json(root / "json" / f"{task}.json")):
-            yield {"task": task, "index": index, **row}
+def rows(files: Sequence[Path]) -> Iterator[Row]:
+    """The rows of these tasks' files, each with its `task` and its `index` in the file."""
+    for file in files:
+        for index, row in enumerate(read_table(file)):
+            yield {"task": file.stem, "index": index, **row}
 
 
 def sample(row: Row) -> Sample:
     """A row as a sample; `start` and `end` in its metadata bound the clip in seconds, where the row has them."""
-    task, candidates = field(row, "task", NAME), list(field(row, "candidates", NAME))
+    if not row.get("task"):
+        raise BenchmarkError(
+            f"{NAME}: a row without its task; a log's rows have it from the file's name, as lmms-eval writes it "
+            "(<date>_samples_mvbench_<task>.jsonl): give the file that name, or each row a `task`"
+        )
+    task, candidates = row["task"], list(field(row, "candidates", NAME))
     if task not in FOLDERS:
         raise BenchmarkError(f"{NAME}: task {task!r} is none of {', '.join(FOLDERS)}")
     if field(row, "answer", NAME) not in candidates:
@@ -114,8 +119,9 @@ BENCHMARK = Benchmark(
     figures=("accuracy",),
     groupings=("task",),
     size=4000,
-    annotations=tuple(f"json/{task}.json" for task in FOLDERS),
-    rows=rows,
+    annotations=tuple((f"json/{task}.json",) for task in FOLDERS),
+    apart=True,
+    read=rows,
     sample=sample,
     log_task=log_task,
     protocols=(

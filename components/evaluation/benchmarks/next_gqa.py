@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from components.evaluation.benchmarks.capitals import first_capital
 from components.evaluation.benchmarks.contracts import Benchmark, Decoding, FramePolicy, Row, Scored, Scoring
-from components.evaluation.benchmarks.rows import field, first_file, read_json, read_table
+from components.evaluation.benchmarks.rows import field, read_json, read_table
 from components.evaluation.benchmarks.strict import strict_protocol, strict_score
 from components.shared.prompt_templates import videochat_r1 as prompt
 from components.shared.prompts import option_letter
@@ -21,6 +21,7 @@ from components.shared.rewards.iou import interval_iou
 from components.shared.schemas import Sample, Span
 
 NAME = "next_gqa"
+PACKED = "nextgqa_test.json"  # VideoChat-R1's form of the set, in one file
 SOURCE = "doc-doc/NExT-GQA@63772e0256ad9e34b83d6a108f1ba2041b924607 code/TempGQA/eval_ground.py#eval_ground"
 VIDEOCHAT_R1 = (
     "OpenGVLab/VideoChat-R1@73b2ea9ac83ad5c0bcd893bffd1cbb2e7c167068 src_eval/evaluate_gqa.py#process_work_items"
@@ -47,13 +48,13 @@ _LEAD_INS = (
 )
 
 
-def rows(root: Path) -> Iterator[Row]:
+def rows(files: Sequence[Path]) -> Iterator[Row]:
     """The test rows: test.csv with its spans from gsub_test.json, or VideoChat-R1's one file nextgqa_test.json."""
-    if packed := sorted(root.glob("**/nextgqa_test.json")):
-        yield from read_table(packed[0])
+    table, *others = files
+    if table.name == PACKED:  # which stands for all three
+        yield from read_table(table)
         return
-    table = first_file(root, "datasets/nextgqa/test.csv", "test.csv")
-    spans, names = read_json(table.with_name("gsub_test.json")), read_json(table.with_name("map_vid_vidorID.json"))
+    spans, names = (read_json(other, dict) for other in others)
     for row in read_table(table):
         known = spans.get(row["video_id"], {})
         if row["qid"] in known.get("location", {}):
@@ -189,8 +190,11 @@ BENCHMARK = Benchmark(
     figures=FIGURES,
     groupings=("family", "type"),
     size=5553,
-    annotations=("**/*test.*",),
-    rows=rows,
+    annotations=tuple(
+        (f"**/{PACKED}", f"datasets/nextgqa/{name}", name)
+        for name in ("test.csv", "gsub_test.json", "map_vid_vidorID.json")
+    ),
+    read=rows,
     sample=sample,
     protocols=(
         strict_protocol(FRAMES, next_strict),

@@ -22,6 +22,7 @@ class Response(Record):
     text: str | None
     error: str = ""
     judge_reply: str | None = None  # a judge's word that was written down before
+    judge_model: str = ""  # whose word it is, and then it was given on the whole text; empty: it counts as it stands
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,6 @@ class Answers:
 
     samples: tuple[Sample, ...]
     responses: dict[str, Response]
-    complete_set: bool  # whether the items are the user's copy of the benchmark, not just those of the file
 
 
 def read_answers(benchmark: Benchmark, file: Path, copy: Path | None) -> Answers:
@@ -51,14 +51,14 @@ def read_answers(benchmark: Benchmark, file: Path, copy: Path | None) -> Answers
         responses[response.id] = response
         held += [sample] if sample else []
     if copy is None:
-        return Answers(tuple(held), responses, complete_set=False)
+        return Answers(tuple(held), responses)
     samples = read_copy(benchmark, copy)
     if unknown := [name for name in responses if name not in {sample.id for sample in samples}]:
         raise BenchmarkError(
             f"{file}: {len(unknown)} ids are none of {benchmark.name} in {copy}, such as {unknown[:3]}; its ids look like "
             f"{[sample.id for sample in samples[:3]]}"
         )
-    return Answers(samples, responses, complete_set=True)
+    return Answers(samples, responses)
 
 
 def _line(benchmark: Benchmark, file: Path, number: int, line: str, needs_row: bool) -> tuple[Response, Sample | None]:
@@ -74,6 +74,9 @@ def _line(benchmark: Benchmark, file: Path, number: int, line: str, needs_row: b
     if sample is None and (needs_row or "id" not in row):
         lacking = "no doc (the benchmark's own row)" if "id" in row else "neither id nor doc"
         raise BenchmarkError(f"{where}: {lacking}; name the folder of your copy with --data, or put the row into `doc`")
+    reply = row.get("judge_reply")
+    if not (reply is None or isinstance(reply, str)):
+        raise BenchmarkError(f"{where}: field judge_reply must be a text, the judge's word, or null")
     text = _logged_text(row, where) if logged else row.get("response")
     if not (text is None or isinstance(text, str)) or not (logged or "response" in row or row.get("error")):
         raise BenchmarkError(f"{where}: field response must be a text, or null for a failure")
@@ -81,7 +84,8 @@ def _line(benchmark: Benchmark, file: Path, number: int, line: str, needs_row: b
         text = None
     name = sample.id if sample else str(row["id"])
     problem = str(row.get("error") or ("" if text is not None else "no text"))
-    return Response(id=name, text=text, error=problem, judge_reply=row.get("judge_reply")), sample
+    judged = {"judge_reply": reply, "judge_model": str(row.get("judge_model") or "")}
+    return Response(id=name, text=text, error=problem, **judged), sample
 
 
 def _sample(benchmark: Benchmark, file: Path, where: str, row: dict[str, Any]) -> Sample:
@@ -107,22 +111,25 @@ def _logged_text(row: dict[str, Any], where: str) -> str | None:
 def read_copy(benchmark: Benchmark, copy: Path) -> tuple[Sample, ...]:
     """Every item of a copy. Raises BenchmarkError, naming the row, if one cannot be used."""
     samples = []
-    for number, row in enumerate(benchmark.rows(copy), start=1):
-        try:
+    try:
+        for row in benchmark.rows(copy):
             samples.append(benchmark.sample(row))
-        except BenchmarkError:
-            raise
-        except _UNUSABLE as error:
-            raise BenchmarkError(f"{copy}: row {number} of {benchmark.name}: {type(error).__name__}: {error}") from None
+    except BenchmarkError:
+        raise
+    except _UNUSABLE as error:
+        raise BenchmarkError(
+            f"{copy}: row {len(samples) + 1} of {benchmark.name} is not as its publishers have it: "
+            f"{type(error).__name__}: {error}; fetch its annotations again"
+        ) from None
     return tuple(samples)
 
 
 def missing_media(benchmark: Benchmark, copy: Path) -> tuple[list[str], list[str], int]:
-    """What a copy lacks: annotation files (as patterns), and videos and images of its rows; and its number of rows.
+    """What a copy lacks: annotation files (as the names each may have), videos and images; and its number of rows.
 
     Where annotation files are missing their videos cannot be told: that list is empty then.
     """
-    if lacking := [pattern for pattern in benchmark.annotations if not any(copy.glob(pattern))]:
+    if lacking := benchmark.lacking(copy):
         return lacking, [], 0
     samples = read_copy(benchmark, copy)
     media = dict.fromkeys(path for sample in samples for path in (sample.video, sample.image) if path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,23 +16,42 @@ _ENDINGS = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov")
 
 
 def read_text(path: Path) -> str:
-    """A file's text. Raises BenchmarkError, naming the file, if it is not there."""
+    """A file's text; a byte order mark is no part of it. Raises BenchmarkError, naming the file, if it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise BenchmarkError(f"{path}: there is no such file; `--check` lists what is missing of the copy") from None
+        raise BenchmarkError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise BenchmarkError(f"{path}: this is a folder; name a file") from None
+    except UnicodeDecodeError as error:
+        raise BenchmarkError(
+            f"{path}: no text in UTF-8 ({error.reason} at byte {error.start}); unpack or convert it"
+        ) from None
+    except OSError as error:
+        raise BenchmarkError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file's content. Raises BenchmarkError, naming the file, if it is not there or no JSON."""
+def read_json(path: Path, kind: type[dict[str, Any]] | type[list[Any]]) -> Any:
+    """A JSON file's content. Raises BenchmarkError, naming the file, if it is not there, no JSON or not of this kind."""
     try:
-        return json.loads(read_text(path))
-    except ValueError as error:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
         raise BenchmarkError(f"{path}: not valid JSON ({error}); fetch it again") from None
+    if not isinstance(content, kind):
+        expected = "a list of rows" if kind is list else "an object"
+        raise BenchmarkError(f"{path}: expected {expected}, found {type(content).__name__}; fetch it again")
+    return content
 
 
 def read_table(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSON list, JSONL, CSV or Parquet file."""
+    """The rows of a JSON list, JSONL, CSV or Parquet file. Raises BenchmarkError, naming the file, for what is none."""
+    for number, row in enumerate(_table(path), start=1):
+        if not isinstance(row, dict):
+            raise BenchmarkError(f"{path}: row {number} is no object, but {type(row).__name__}; fetch the file again")
+        yield row
+
+
+def _table(path: Path) -> Iterator[Any]:
     if path.suffix == ".jsonl":
         for number, line in enumerate(read_text(path).split("\n"), start=1):
             if line.strip():
@@ -40,22 +60,18 @@ def read_table(path: Path) -> Iterator[dict[str, Any]]:
                 except ValueError as error:
                     raise BenchmarkError(f"{path}:{number}: not valid JSON ({error}); fetch the file again") from None
     elif path.suffix == ".csv":
-        with open(path, encoding="utf-8", newline="") as file:
-            yield from csv.DictReader(file)
+        yield from csv.DictReader(io.StringIO(read_text(path)))
     elif path.suffix == ".parquet":
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        yield from pq.read_table(path, use_threads=False, pre_buffer=False).to_pylist()
+        try:
+            table = pq.read_table(path, use_threads=False, pre_buffer=False)
+        except (pa.ArrowException, OSError) as error:
+            raise BenchmarkError(f"{path}: not a whole Parquet file ({error}); fetch it again") from None
+        yield from table.to_pylist()
     else:
-        yield from read_json(path)
-
-
-def first_file(root: Path, *patterns: str) -> Path:
-    """The first file that a pattern matches. Raises BenchmarkError, naming the patterns, if none does."""
-    for pattern in patterns:
-        if found := sorted(root.glob(pattern)):
-            return found[0]
-    raise BenchmarkError(f"{root}: none of {', '.join(patterns)} is there; `--check` lists what is missing of the copy")
+        yield from read_json(path, list)
 
 
 def find_medium(root: Path, name: str) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from components.evaluation.benchmarks.contracts import Benchmark, Decoding, FramePolicy, Row, Scored, Scoring
@@ -23,11 +23,11 @@ DECODING = Decoding(temperature=1.0, max_new_tokens=256)
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
-def rows(root: Path) -> Iterator[Row]:
-    """The validation rows of all levels, each with its `level`."""
-    for level in LEVELS:
-        for row in read_table(root / "annotations" / f"validation_{level}.jsonl"):
-            yield {"level": level, **row}
+def rows(files: Sequence[Path]) -> Iterator[Row]:
+    """The validation rows of these levels' files, each with its `level`."""
+    for file in files:
+        for row in read_table(file):
+            yield {"level": file.stem.removeprefix("validation_"), **row}
 
 
 def sample(row: Row) -> Sample:
@@ -74,8 +74,9 @@ BENCHMARK = Benchmark(
     figures=("accuracy",),
     groupings=("level", "domain"),
     size=2432 + 923 + 1321,
-    annotations=tuple(f"annotations/validation_{level}.jsonl" for level in LEVELS),
-    rows=rows,
+    annotations=tuple((f"annotations/validation_{level}.jsonl",) for level in LEVELS),
+    apart=True,
+    read=rows,
     sample=sample,
     protocols=(strict_protocol(FRAMES), OFFICIAL),
     paper="official",

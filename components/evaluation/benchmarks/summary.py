@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from components.evaluation.benchmarks.contracts import MAIN_FIGURE, Benchmark, BenchmarkError, Scored, Scoring
-from components.shared.context import generator
+from components.evaluation.benchmarks.intervals import CONFIDENCE, estimate, p_value
 from components.shared.schemas import Sample
-from components.shared.statistics import Mix, Ratio, bootstrap_mix, permutation_p_value
+from components.shared.statistics import Mix, Ratio
 
-CONFIDENCE, RESAMPLES = 0.95, 2000
+Path = tuple[str, ...]  # of a nested group: its name in each grouping
 HEADLINE = "headline"
 
 
@@ -28,37 +29,40 @@ class Item:
 
 
 def summarise(
-    benchmark: Benchmark, scoring: Scoring, items: Sequence[Item], *, allow_missing: bool, seed: int
+    benchmark: Benchmark,
+    scoring: Scoring,
+    items: Sequence[Item],
+    name: str,
+    *,
+    allow_missing: bool,
+    seed: int,
+    remedy: str = "complete the file",
 ) -> dict[str, Any]:
     """The result as JSON: counts, the headline, every figure over all items, per group, and the mean over groups.
 
     Raises BenchmarkError where items are missing, failed or wait for a judge, unless `allow_missing`: each figure then
-    has a second denominator, all items that should be answered, with 0 for what is missing (`over_expected`).
+    has a second denominator, all items that should be answered, with 0 for what is missing (`over_expected`). `name`
+    and `remedy` are for that message: what the responses come from, and what brings those that are missing or failed.
     """
     counts = _counts(items)
     if not items:
-        raise BenchmarkError(f"{benchmark.name}: there is nothing to score")
+        raise BenchmarkError(f"{benchmark.name}: {name}: there is nothing to score")
     if counts["unscored"] and not allow_missing:
         names = [item.sample.id for item in items if item.scored is None][:3]
+        remedies = [remedy] if counts["missing"] or counts["errors"] else []
+        remedies += ["name a judge with --judge-url"] if counts["needs_judge"] else []
         raise BenchmarkError(
-            f"{benchmark.name}: {counts['unscored']} of {counts['expected']} items have no score ({counts['missing']} missing, "
-            f"{counts['errors']} errors, {counts['needs_judge']} wait for a judge), such as {', '.join(names)}: complete the "
-            "file, name a judge with --judge-url, or aggregate what is there with --allow-missing"
+            f"{benchmark.name}: {name}: {counts['unscored']} of {counts['expected']} items have no score "
+            f"({counts['missing']} missing, {counts['errors']} errors, {counts['needs_judge']} wait for a judge), such as "
+            f"{', '.join(names)}: {', '.join(remedies)}, or aggregate what is there with --allow-missing"
         )
     groups = {}
     for grouping in benchmark.groupings:
         split = _split(items, (grouping,))
         groups[grouping] = {
-            "groups": {
-                path[0]: _figures(benchmark, rows, seed, f"{grouping} {path[0]}") for path, rows in split.items()
-            },
-            "macro": {
-                name: _estimate(_mix(name, items, (grouping,)), items, seed, f"{grouping} macro {name}")
-                for name in benchmark.figures
-            },
+            "groups": {path[0]: _figures(benchmark, rows, seed) for path, rows in split.items()},
+            "macro": {figure: _mean_over(figure, items, (grouping,), seed) for figure in benchmark.figures},
         }
-    overall = _figures(benchmark, items, seed, "overall")
-    headline = _mix(MAIN_FIGURE, items, benchmark.headline)
     return {
         "schema_version": 1,
         "benchmark": benchmark.name,
@@ -67,10 +71,11 @@ def summarise(
         "source": scoring.source,
         "fallbacks": list(scoring.fallbacks or ()),
         "official_size": benchmark.size,
+        "complete_set": len(items) == benchmark.size,
         "counts": counts,
         HEADLINE: {"figure": MAIN_FIGURE, "mean_over": list(benchmark.headline) or ["items"]}
-        | _estimate(headline, items, seed, HEADLINE),
-        "overall": overall,
+        | _mean_over(MAIN_FIGURE, items, benchmark.headline, seed),
+        "overall": _figures(benchmark, items, seed),
         "groupings": groups,
         "confidence": CONFIDENCE,
     }
@@ -91,10 +96,7 @@ def compare(benchmark: Benchmark, after: Sequence[Item], before: Sequence[Item],
     for label, name, over in [(HEADLINE, MAIN_FIGURE, benchmark.headline), *wanted]:
         first, second = _mix(name, new, over), _mix(name, old, over)
         negative: Mix = [(-weight, ratio) for weight, ratio in second]
-        rng = generator(seed, 0, label, "paired difference")
-        figures[label] = asdict(
-            bootstrap_mix([*first, *negative], videos, confidence=CONFIDENCE, resamples=RESAMPLES, rng=rng)
-        ) | {"p_value": permutation_p_value(first, second, videos, resamples=10 * RESAMPLES, rng=rng)}
+        figures[label] = estimate([*first, *negative], videos, seed) | {"p_value": p_value(first, second, videos, seed)}
     return {"items": len(pairs), "figures": figures}
 
 
@@ -126,49 +128,72 @@ def _ratio(name: str, items: Sequence[Item]) -> Ratio:
     return Ratio([value or 0.0 for value in values], [float(value is not None) for value in values])
 
 
+def _leaves(name: str, items: Sequence[Item], over: Sequence[str]) -> list[Path]:
+    """The innermost groups in which any item has the figure."""
+    found = {_path(item, over) for item in items if _value(item, name) is not None}
+    return sorted(path for path in found if path is not None)
+
+
+def _weights(leaves: Sequence[Path]) -> list[float]:
+    """Of each innermost group its weight in the unweighted mean over nested groups: (leaves,), of sum 1."""
+    weights = []
+    for leaf in leaves:
+        siblings = [len({other[i] for other in leaves if other[:i] == leaf[:i]}) for i in range(len(leaf))]
+        weights.append(1 / math.prod(siblings))
+    return weights
+
+
 def _mix(name: str, items: Sequence[Item], over: Sequence[str]) -> Mix:
     """The unweighted mean over nested groups of what their scored items have; without groups the mean over items."""
     ratio = _ratio(name, items)
-    tops, bottoms = np.asarray(ratio.numerators), np.asarray(ratio.denominators)
-    paths = [_path(item, over) if bottom else None for item, bottom in zip(items, bottoms, strict=True)]
-    leaves = sorted({path for path in paths if path is not None})
+    leaves = _leaves(name, items, over)
     if not leaves:
         return [(1.0, ratio)]
+    tops, bottoms = np.asarray(ratio.numerators), np.asarray(ratio.denominators)
+    paths = [_path(item, over) for item in items]
     mix = []
-    for leaf in leaves:
-        weight = 1.0
-        for depth in range(len(over)):
-            weight /= len({other[depth] for other in leaves if other[:depth] == leaf[:depth]})
+    for leaf, weight in zip(leaves, _weights(leaves), strict=True):
         inside = np.array([path == leaf for path in paths], dtype=float)
         mix.append((weight, Ratio(tops * inside, bottoms * inside)))
     return mix
 
 
-def _path(item: Item, over: Sequence[str]) -> tuple[str, ...] | None:
+def _mean_over(name: str, items: Sequence[Item], over: Sequence[str], seed: int) -> dict[str, Any]:
+    groups = {path: share for path, rows in _split(items, over).items() if (share := _share(name, rows)) is not None}
+    weighted = zip(groups.values(), _weights(list(groups)), strict=True)
+    over_expected = sum(share * weight for share, weight in weighted) if groups else None
+    return estimate(_mix(name, items, over), _videos(items), seed) | {"over_expected": over_expected}
+
+
+def _share(name: str, items: Sequence[Item]) -> float | None:
+    """The sum of a figure over all items, 0 for those that have none; None if the protocol leaves out every one."""
+    values = [value for item in items if (value := _value(item, name)) is not None]
+    return sum(values) / len(items) if values or any(item.scored is None for item in items) else None
+
+
+def _path(item: Item, over: Sequence[str]) -> Path | None:
     path = tuple(item.sample.metadata.get(name, "") for name in over)
     return path if all(path) else None
 
 
-def _split(items: Sequence[Item], over: Sequence[str]) -> dict[tuple[str, ...], list[Item]]:
-    found: dict[tuple[str, ...], list[Item]] = {}
+def _split(items: Sequence[Item], over: Sequence[str]) -> dict[Path, list[Item]]:
+    found: dict[Path, list[Item]] = {}
     for item in items:
         if (path := _path(item, over)) is not None:
             found.setdefault(path, []).append(item)
     return dict(sorted(found.items()))
 
 
-def _figures(benchmark: Benchmark, items: Sequence[Item], seed: int, label: str) -> dict[str, Any]:
+def _figures(benchmark: Benchmark, items: Sequence[Item], seed: int) -> dict[str, Any]:
     figures = {}
     for name in benchmark.figures:
-        values = [value for item in items if (value := _value(item, name)) is not None]
-        figures[name] = _estimate([(1.0, _ratio(name, items))], items, seed, f"{label} {name}") | {
-            "items": len(values),
-            "over_expected": sum(values) / len(items) if values else None,
+        ratio = _ratio(name, items)
+        figures[name] = estimate([(1.0, ratio)], _videos(items), seed) | {
+            "items": int(np.sum(ratio.denominators)),
+            "over_expected": _share(name, items),
         }
     return {"counts": _counts(items), "figures": figures}
 
 
-def _estimate(mix: Mix, items: Sequence[Item], seed: int, label: str) -> dict[str, float | None]:
-    videos = [item.sample.video for item in items]
-    rng = generator(seed, 0, label, "benchmark interval")
-    return asdict(bootstrap_mix(mix, videos, confidence=CONFIDENCE, resamples=RESAMPLES, rng=rng))
+def _videos(items: Sequence[Item]) -> list[str]:
+    return [item.sample.video for item in items]

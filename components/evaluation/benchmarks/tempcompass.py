@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,11 +39,12 @@ _SUFFIX = {
 }
 
 
-def rows(root: Path) -> Iterator[Row]:
+def rows(files: Sequence[Path]) -> Iterator[Row]:
     """The rows of all four forms, one a question; captioning with the multiple-choice question its judge is asked."""
-    choices = read_json(root / "questions" / "multi-choice.json")
-    for file, form in FORMS.items():
-        for video, aspects in read_json(root / "questions" / f"{file}.json").items():
+    contents = {FORMS[file.stem]: read_json(file, dict) for file in files}
+    choices = contents["multi_choice"]
+    for form, content in contents.items():
+        for video, aspects in content.items():
             for aspect, questions in aspects.items():
                 for index, question in enumerate(questions):
                     row = {"form": form, "video_id": video, "dim": aspect, "index": index, **question}
@@ -55,7 +56,12 @@ def rows(root: Path) -> Iterator[Row]:
 
 def sample(row: Row) -> Sample:
     """A row as a sample. Its metadata keep question and answer as the files have them, which the official rules read."""
-    form, video, aspect = field(row, "form", NAME), field(row, "video_id", NAME), field(row, "dim", NAME)
+    if not row.get("form"):
+        raise BenchmarkError(
+            f"{NAME}: a row without its form; a log's rows have it from the file's name, as lmms-eval writes it "
+            "(<date>_samples_tempcompass_<form>.jsonl): give the file that name, or each row a `form`"
+        )
+    form, video, aspect = row["form"], field(row, "video_id", NAME), field(row, "dim", NAME)
     question, answer = field(row, "question", NAME), field(row, "answer", NAME)
     if form not in _SUFFIX:
         raise BenchmarkError(f"{NAME}: form {form!r} is none of {', '.join(_SUFFIX)}")
@@ -132,8 +138,8 @@ BENCHMARK = Benchmark(
     figures=("accuracy",),
     groupings=("form", "aspect"),
     size=1580 + 2453 + 1503 + 2004,
-    annotations=tuple(f"questions/{file}.json" for file in FORMS),
-    rows=rows,
+    annotations=tuple((f"questions/{file}.json",) for file in FORMS),
+    read=rows,
     sample=sample,
     log_task=log_task,
     protocols=(

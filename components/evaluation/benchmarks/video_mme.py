@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from components.evaluation.benchmarks import video_r1
 from components.evaluation.benchmarks.capitals import first_capital
 from components.evaluation.benchmarks.contracts import Benchmark, Decoding, FramePolicy, Row, Scored, Scoring
-from components.evaluation.benchmarks.rows import field, first_file, lettered, read_table
+from components.evaluation.benchmarks.rows import field, lettered, read_table
 from components.evaluation.benchmarks.strict import strict_protocol
 from components.shared.public_rows import bare_options
 from components.shared.schemas import Sample
@@ -30,9 +30,9 @@ _LEAD_INS = (
 )
 
 
-def rows(root: Path) -> Iterator[Row]:
+def rows(files: Sequence[Path]) -> Iterator[Row]:
     """The rows of the test split."""
-    return read_table(first_file(root, "videomme/*.parquet", "*.parquet", "videomme.jsonl"))
+    return read_table(*files)
 
 
 def sample(row: Row) -> Sample:
@@ -79,8 +79,8 @@ BENCHMARK = Benchmark(
     figures=("accuracy",),
     groupings=("duration", "domain", "task_type"),
     size=2700,
-    annotations=("**/*.parquet",),
-    rows=rows,
+    annotations=(("videomme/*.parquet", "*.parquet", "videomme.jsonl"),),
+    read=rows,
     sample=sample,
     protocols=(
         strict_protocol(video_r1.FRAMES),

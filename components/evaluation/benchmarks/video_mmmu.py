@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from components.evaluation.benchmarks import video_mmmu_rules as rules
 from components.evaluation.benchmarks import video_r1
 from components.evaluation.benchmarks.contracts import Benchmark, BenchmarkError, Decoding, FramePolicy, Row, Scoring
-from components.evaluation.benchmarks.rows import field, first_file, lettered, read_table
+from components.evaluation.benchmarks.rows import field, lettered, read_table
 from components.evaluation.benchmarks.strict import strict_protocol
 from components.shared.public_rows import bare_options
 from components.shared.rewards.answers import read_number
@@ -46,11 +46,11 @@ _LEARN = (
 )
 
 
-def rows(root: Path) -> Iterator[Row]:
-    """The rows of all tracks, each with its `track`."""
-    for track in TRACKS:
-        for row in read_table(first_file(root, f"{track}/*.parquet", f"{track}.jsonl")):
-            yield {"track": track, **row}
+def rows(files: Sequence[Path]) -> Iterator[Row]:
+    """The rows of these tracks' files, each with its `track`."""
+    for file in files:
+        for row in read_table(file):
+            yield {"track": file.stem if file.stem in TRACKS else file.parent.name, **row}
 
 
 def sample(row: Row) -> Sample:
@@ -106,8 +106,9 @@ BENCHMARK = Benchmark(
     figures=("accuracy",),
     groupings=("track", "discipline", "subject"),
     size=900,
-    annotations=tuple(f"{track}/*.parquet" for track in TRACKS),
-    rows=rows,
+    annotations=tuple((f"{track}/*.parquet", f"{track}.jsonl") for track in TRACKS),
+    apart=True,
+    read=rows,
     sample=sample,
     log_task=log_task,
     protocols=(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from components.evaluation.benchmarks import video_r1
 from components.evaluation.benchmarks.contracts import Benchmark, Decoding, FramePolicy, Row, Scored, Scoring
-from components.evaluation.benchmarks.rows import field, first_file, lettered, read_table
+from components.evaluation.benchmarks.rows import field, lettered, read_table
 from components.evaluation.benchmarks.strict import strict_protocol
 from components.shared.public_rows import bare_options
 from components.shared.schemas import Sample
@@ -22,9 +22,9 @@ SOURCE = (
 _DIRECTION = "object_rel_direction"
 
 
-def rows(root: Path) -> Iterator[Row]:
+def rows(files: Sequence[Path]) -> Iterator[Row]:
     """The rows of the full test set."""
-    return read_table(first_file(root, "test.jsonl", "full/*.parquet", "*.parquet"))
+    return read_table(*files)
 
 
 def sample(row: Row) -> Sample:
@@ -86,8 +86,8 @@ BENCHMARK = Benchmark(
     figures=("accuracy",),
     groupings=("task", "question_type", "form"),
     size=5130,
-    annotations=("test.jsonl",),
-    rows=rows,
+    annotations=(("test.jsonl", "full/*.parquet", "*.parquet"),),
+    read=rows,
     sample=sample,
     headline=("task", "question_type"),
     protocols=(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
+from importlib import metadata
 from types import ModuleType
 
+from components.ingest.errors import IngestError
 from components.ingest.readers.contracts import Decoder, VideoReader
 
-_LIBRARIES: dict[Decoder, str] = {"decord": "decord", "pyav": "av", "torchcodec": "torchcodec"}
+_LIBRARIES: dict[Decoder, str] = {"decord": "decord", "pyav": "av", "torchcodec": "torchcodec"}  # as pip names them
 
 
 def load_decoder(decoder: Decoder) -> ModuleType:
@@ -20,9 +21,16 @@ def load_decoder(decoder: Decoder) -> ModuleType:
         raise ImportError(f"{decoder} does not load: {error}") from error
 
 
-def is_installed(decoder: Decoder) -> bool:
-    """Whether the decoder's library is there; whether it loads shows when it is used."""
-    return importlib.util.find_spec(_LIBRARIES[decoder]) is not None
+def decoder_version(decoder: Decoder) -> dict[str, str]:
+    """The decoder's library and its version. Raises IngestError if it is not installed; whether it loads shows in use."""
+    library = _LIBRARIES[decoder]
+    try:
+        return {library: metadata.version(library)}
+    except metadata.PackageNotFoundError:
+        raise IngestError(
+            f"ingest.decoder: {decoder} is not installed here; install the project's extra of that name, or set the "
+            "decoder to decord or pyav"
+        ) from None
 
 
 def open_video(path: str, decoder: Decoder, frame_size: int | None) -> VideoReader:

@@ -35,11 +35,12 @@ class PyAvReader:
         if len(found) < self._stream.frames:  # the index names more: what was cut off is not there, and no error
             raise broken_off()
         packets = [packet for packet in found if not packet.is_discard]
-        self._timed = all(packet.pts is not None for packet in packets)
-        packets.sort(key=lambda packet: packet.pts if self._timed else 0)
-        self._pts = [packet.pts if self._timed else place for place, packet in enumerate(packets)]
+        # AVI stores no times: those that FFmpeg guesses are wrong where frames are not stored in the order they are shown in
+        self.timed = self._container.format.name != "avi" and all(packet.pts is not None for packet in packets)
+        packets.sort(key=lambda packet: packet.pts if self.timed else 0)
+        self._pts = [packet.pts if self.timed else place for place, packet in enumerate(packets)]
         self._last = packets[-1].duration or 0 if packets else 0
-        keyed = zip(self._pts, packets, strict=True) if self._timed else ()
+        keyed = zip(self._pts, packets, strict=True) if self.timed else ()
         self._keys = [pts for pts, packet in keyed if packet.is_keyframe]
         self._frames: Iterator[Any] = iter(())
         self._at: int | None = None  # of the frame decoded last
@@ -51,7 +52,7 @@ class PyAvReader:
 
     def times(self) -> np.ndarray:
         begins = np.array(self._pts, dtype=np.float64)
-        if not self._timed:  # AVI stores no times: its frame rate is constant
+        if not self.timed:  # then the frame rate is constant
             return np.stack([begins, begins + 1], axis=1) / float(self._stream.average_rate)
         ends = np.append(begins[1:], begins[-1:] + self._last)
         # from the first frame on, as decord counts
@@ -80,13 +81,13 @@ class PyAvReader:
 
     def _seek(self, key: int | None) -> None:
         """To a key frame; without times, and for None, to the first frame."""
-        start = self._pts[0] if key is None or not self._timed else key
-        self._container.seek(start if self._timed else 0, stream=self._stream)
+        start = self._pts[0] if key is None or not self.timed else key
+        self._container.seek(start if self.timed else 0, stream=self._stream)
         self._frames, self._at = self._container.decode(self._stream), None
 
     def _next(self) -> Any:
         frame = next(self._frames)
-        if self._timed:
+        if self.timed:
             self._at = frame.pts
         else:
             self._at = 0 if self._at is None else self._at + 1

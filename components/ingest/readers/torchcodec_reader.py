@@ -1,7 +1,7 @@
 """Videos by torchcodec, an optional extra: it decodes with the FFmpeg libraries of the machine.
 
 Which frames there are, and when each is shown, comes from the packets, as for PyAV; so do the reasons why a file is
-unusable.
+unusable. Frames of a file that stores no times (AVI) are PyAV's: torchcodec finds a frame by its time alone.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class TorchcodecReader:
         return self._packets.times()
 
     def frames(self, indices: np.ndarray) -> np.ndarray:
+        if not self._packets.timed:
+            return self._packets.frames(indices)
         try:
             found = self._decoder.get_frames_at(indices.tolist())
             first = self._decoder.get_frame_at(0).pts_seconds

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 from components.shared.files import write_atomic
@@ -35,8 +36,12 @@ class FolderStore(Store):
         write_atomic(self.root / name, data)
 
     def entries(self, prefix: str) -> list[Entry]:
-        paths = (path for path in (self.root / prefix).rglob("*") if path.is_file() and path.suffix != ".partial")
-        return sorted(self._entries(paths), key=lambda entry: entry.name)
+        files = (
+            Entry(path.relative_to(self.root).as_posix(), found.st_size, found.st_mtime)
+            for path, found in _below(self.root / prefix)
+            if stat.S_ISREG(found.st_mode) and path.suffix != ".partial"
+        )
+        return sorted(files, key=lambda entry: entry.name)
 
     def delete_objects(self, prefix: str) -> None:
         path = self.root / prefix
@@ -49,33 +54,24 @@ class FolderStore(Store):
             path.unlink(missing_ok=True)
 
     def leftovers(self, before: float) -> list[Entry]:
-        staged = (self.root / _STAGING).iterdir() if (self.root / _STAGING).is_dir() else iter(())
-        items = [*staged, *(path for path in self.root.rglob(".*.partial") if _STAGING not in path.parts)]
-        found = []
-        for item in items:
-            stats = [path.lstat() for path in (item, *item.rglob("*"))]
-            # by the inodes' own times: copied files keep the modification times of their originals
-            entry = Entry(
-                item.relative_to(self.root).as_posix(),
-                sum(stat.st_size for stat in stats),
-                max(stat.st_ctime for stat in stats),
-            )
-            if entry.modified < before:
-                found.append(entry)
-        return found
+        staging = self.root / _STAGING
+        items: dict[Path, list[os.stat_result]] = {}
+        for path, found in _below(self.root):
+            if staging in path.parents:
+                items.setdefault(staging / path.relative_to(staging).parts[0], []).append(found)
+            elif path.name.startswith(".") and path.suffix == ".partial":
+                items[path] = [found]
+        # by the inodes' own times: copied files keep the modification times of their originals
+        entries = [
+            Entry(item.relative_to(self.root).as_posix(), sum(s.st_size for s in stats), max(s.st_ctime for s in stats))
+            for item, stats in items.items()
+        ]
+        return [entry for entry in entries if entry.modified < before]
 
     def drop_leftovers(self, found: list[Entry]) -> None:
         for entry in found:
             path = self.root / entry.name
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-
-    def _entries(self, paths: Iterable[Path]) -> list[Entry]:
-        found = []
-        for path in paths:
-            with contextlib.suppress(FileNotFoundError):  # gone since it was listed
-                stat = path.stat()
-                found.append(Entry(path.relative_to(self.root).as_posix(), stat.st_size, stat.st_mtime))
-        return found
 
     def _children(self, prefix: str) -> list[str]:
         folder = self.root / prefix
@@ -98,3 +94,20 @@ class FolderStore(Store):
     def _local_version(self, name: str, files: Files) -> Path:
         check_folder(self.root / name, files, content=False)
         return self.root / name
+
+
+def _below(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """What lies below `folder`, folders too; what another process removes meanwhile is left out.
+
+    Raises:
+        OSError: something cannot be read, by another cause than its absence.
+    """
+
+    def unless_absent(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error
+
+    for root, folders, files in os.walk(folder, onerror=unless_absent):
+        for path in (Path(root, name) for name in (*folders, *files)):
+            with contextlib.suppress(FileNotFoundError):
+                yield path, path.stat()

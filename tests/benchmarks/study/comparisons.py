@@ -29,9 +29,9 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What the interval says."""
+        """What the interval and the test say together: with few seeds a bootstrap over them alone is too sure."""
         low, high = self.estimate.low, self.estimate.high
-        if low is None or high is None:
+        if low is None or high is None or self.p is None or self.p >= 1 - CONFIDENCE:
             return "not decided at this scale"
         return "holds" if low > 0 else "reversed" if high < 0 else "not decided at this scale"
 

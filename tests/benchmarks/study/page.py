@@ -106,7 +106,10 @@ def _claims(results: Results) -> str:
             rows += [_claim(results, claim, level) for level in LEVELS]
     if not rows:
         return ""
-    note = "A claim holds where the interval of the difference lies above 0, and is reversed where it lies below."
+    note = (
+        "A claim holds where the interval of the difference lies above 0 and the t-test over seeds has p < 0.05, and is"
+        " reversed where it lies below 0 with p < 0.05."
+    )
     return "\n".join(
         [
             "## The paper's claims",

@@ -65,8 +65,8 @@ class Progress:
             scores = {level: accuracy(found.at_responses, level) for level in sorted(found.at_responses.levels)}
             said = ", ".join(f"{level} {100 * score:.1f} %" for level, score in scores.items())
             self.console.print(f"✓ {job.title}: {said} ({sum(found.seconds.values()):.0f} s)")
-        rest = _duration(self.left_seconds())
-        self.bar.update(self.task, advance=1, rest=f"{self.cached} of them from before, about {rest} left")
+        rest = f"about {_duration(self.left_seconds())} left" if self.left else "all done"
+        self.bar.update(self.task, advance=1, rest=f"{self.cached} of them from before, {rest}")
 
     def left_seconds(self) -> float:
         """Wall seconds left: what was expected of the runs that are left, scaled by what the others really took."""
