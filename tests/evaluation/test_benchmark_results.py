@@ -236,10 +236,10 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path: P
 def test_of_two_files_the_incomplete_one_is_named(tmp_path: Path) -> None:
     whole, holed = mme(tmp_path / "a.jsonl", [said("C")] * 2), mme(tmp_path / "b.jsonl", [said("C"), None])
     with pytest.raises(
-        BenchmarkError, match=r"^video_mme, --compare b.jsonl: 1 of 2 .*: complete the file, or aggregate"
+        BenchmarkError, match=r"^video_mme: --compare b.jsonl: 1 of 2 .*: complete the file, or aggregate"
     ):
         score_file("video_mme", "strict", whole, compare=holed)
-    with pytest.raises(BenchmarkError, match=r"^video_mme, b.jsonl: 1 of 2"):
+    with pytest.raises(BenchmarkError, match=r"^video_mme: b.jsonl: 1 of 2"):
         score_file("video_mme", "strict", holed, compare=whole)
 
 

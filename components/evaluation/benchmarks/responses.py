@@ -84,8 +84,8 @@ def _line(benchmark: Benchmark, file: Path, number: int, line: str, needs_row: b
         text = None
     name = sample.id if sample else str(row["id"])
     problem = str(row.get("error") or ("" if text is not None else "no text"))
-    judged = {"judge_reply": reply, "judge_model": str(row.get("judge_model") or "")}
-    return Response(id=name, text=text, error=problem, **judged), sample
+    judge = str(row.get("judge_model") or "")
+    return Response(id=name, text=text, error=problem, judge_reply=reply, judge_model=judge), sample
 
 
 def _sample(benchmark: Benchmark, file: Path, where: str, row: dict[str, Any]) -> Sample:

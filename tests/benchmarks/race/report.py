@@ -27,7 +27,7 @@ MAIN = Point(2048, 128, 8)
 TIMES_FASTER = {"rows_in_a_batch": 4.0, "rows_one_by_one": 3.5, "trl_rows": 4.0}
 MEMORY_SHARE = 0.5
 PREDICTION_SHARE = 0.8
-CURVATURE = 1.15  # how much steeper than at its start peak memory's line may get
+CURVATURE = 1.15  # how much steeper than before it the last part of peak memory's line may be
 LOGITS_SHARE = 0.05  # of what whole logits would take
 
 
@@ -91,10 +91,10 @@ def memory_goals(sweep: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for vocabulary, line in sorted(lines.items()):
         line.sort()
-        slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(line, line[1:], strict=False)]
-        steepest = max(slopes[1:]) / slopes[0] if len(slopes) > 1 and slopes[0] > 0 else None
-        goal = f"vocabulary {vocabulary}: growth of peak memory by response token, steepest by first"
-        found.append(_goal(goal, steepest, high=CURVATURE))
+        # not by its first part: with few responses the peak is one chunk of the head's, however many tokens there are
+        before, last = (_slope(line[0], line[-2]), _slope(line[-2], line[-1])) if len(line) > 2 else (0.0, 0.0)
+        goal = f"vocabulary {vocabulary}: growth of peak memory by response token, at the end by before"
+        found.append(_goal(goal, last / before if before > 0 else None, high=CURVATURE))
     if len(lines) == 2:
         (small, one), (large, other) = sorted(lines.items())
         if len(one) > 1 and [tokens for tokens, _ in one] == [tokens for tokens, _ in other]:
@@ -103,6 +103,10 @@ def memory_goals(sweep: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             goal = f"{one[-2][0]} to {one[-1][0]} response tokens: what a larger vocabulary adds, by its logits"
             found.append(_goal(goal, extra / logits, high=LOGITS_SHARE))
     return found
+
+
+def _slope(start: tuple[int, int], end: tuple[int, int]) -> float:
+    return (end[1] - start[1]) / (end[0] - start[0])
 
 
 def _goal(text: str, value: float | None, *, low: float | None = None, high: float | None = None) -> dict[str, Any]:
