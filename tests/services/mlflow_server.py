@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 from components.shared.tracking.client import open_client
+from tests.services.radosgw import free_port
 
 _STARTS_WITHIN = 180.0  # seconds, on a busy machine
 
@@ -23,10 +23,7 @@ class MlflowServer:
     """A server on a port of its own; what it was given lies in `folder` and outlives it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            self.port = int(found.getsockname()[1])
+        self.folder, self.port = folder, free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -73,7 +74,7 @@ class Gateway:
         missing = [package for command, package in PACKAGES.items() if not shutil.which(command)]
         if missing:
             raise RuntimeError(f"the S3 server needs Debian's packages: sudo apt-get install {' '.join(missing)}")
-        self.folder, self.port, self.tls_port = folder, _free_port(), _free_port()
+        self.folder, self.port, self.tls_port = folder, free_port(), free_port()
         self.config, self.certificate = folder / "ceph.conf", folder / "ca.pem"
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -99,7 +100,7 @@ class Gateway:
 
     def start(self) -> None:
         """Make the cluster and start everything."""
-        mon_port, fsid, osd_id = _free_port(), str(uuid.uuid4()), str(uuid.uuid4())
+        mon_port, fsid, osd_id = free_port(), str(uuid.uuid4()), str(uuid.uuid4())
         values = {"fsid": fsid, "mon_port": mon_port, "folder": self.folder, "store_size": _STORE_SIZE}
         values |= {"kms_key": KMS_KEY, "kms_secret": base64.b64encode(os.urandom(32)).decode()}
         self.config.write_text(_CONFIG.format(**values))
@@ -203,10 +204,17 @@ def radosgw() -> Iterator[Gateway]:
             gateway.stop()
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def free_port() -> int:
+    """One that nothing listens on, for a server that is started later, and again after a kill.
+
+    It is none of those that Linux gives to whoever asks for any port: another test's connection would have it by then.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = 10_000 + secrets.randbelow(max(first - 10_000, 10_000))
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 def _die_with_parent() -> None:
