@@ -67,6 +67,8 @@ def test_killed_and_run_again_the_step_follows_the_same_job_to_what_one_node_giv
     first.kill()  # nothing is left to delete the job
     first.wait()
     nodes = cluster.processes()
+    for node in nodes:  # they are not done before the next attempt looks for them
+        node.send_signal(signal.SIGSTOP)
     (job,) = cluster.jobs.values()
     assert job["spec"]["trainer"]["numNodes"] == len(nodes) == 2
     assert TrainerV1alpha1TrainJob.from_dict(job).to_dict()["spec"] == job["spec"]  # as Trainer's own client reads it
@@ -74,6 +76,8 @@ def test_killed_and_run_again_the_step_follows_the_same_job_to_what_one_node_giv
     again = a_round.start()
     wait_for(lambda: "following it" in a_round.log(), START)
     cluster.delete_pod("step-1")  # the job has a new owner
+    for node in nodes:
+        node.send_signal(signal.SIGCONT)
     assert again.wait(900) == 0, a_round.log()
     assert a_round.posts() == 1 and cluster.jobs[job["metadata"]["name"]] is job
     assert all(process.returncode == 0 for process in nodes)
