@@ -30,7 +30,7 @@ from pathlib import Path
 PACKAGES = {"ceph": "ceph-common", "ceph-mon": "ceph-mon", "ceph-osd": "ceph-osd", "radosgw": "radosgw"}
 ACCESS_KEY, SECRET_KEY = "test-access", "test-secret"
 KMS_KEY = "testkey-1"  # the one key of the gateway's key store for tests
-_STARTS_WITHIN = 180.0  # seconds, on a busy machine
+_STARTS_WITHIN = 600.0  # seconds, on a busy machine
 _STORE_SIZE = 4 << 30  # bytes in memory at most
 
 _CONFIG = """
