@@ -6,10 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from components.shared.context import StepContext
 from components.shared.ledger import Outputs
@@ -22,6 +19,7 @@ from tests.services.kubernetes_api import NAMESPACE, Kubernetes
 from tests.training_fixtures import stored_inputs
 
 ROOT = Path(__file__).parents[1]
+START = 600.0  # seconds until a step and its nodes must be at work
 SETTINGS = TrainingSettings(
     learning_rate=1e-3, beta=0.05, steps_per_generation=2, num_iterations=1, micro_batch_tokens=400, checkpoint_steps=1,
     dtype="float32",
@@ -96,13 +94,6 @@ class Round:
 def work_of(a_round: Round) -> Work:
     refs = {name: ref for name, ref in a_round.refs.items()}
     return Work(settings=SETTINGS, context=a_round.context, key="training-x", base=None, adapter=None, **refs)
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 600) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it does not come"
-        time.sleep(0.1)
 
 
 def at_work(cluster: Kubernetes) -> bool:

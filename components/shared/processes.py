@@ -95,7 +95,8 @@ def name_ancestor() -> None:
 
     A shell may stand between us and them: they learn of us by an environment variable, which all of them inherit.
     """
-    os.environ[_ANCESTOR] = f"{os.getpid()} {psutil.Process().create_time()!r}"
+    if sys.platform == "linux":
+        os.environ[_ANCESTOR] = f"{os.getpid()} {_seen(os.getpid())[1]}"
 
 
 def die_with_parent() -> None:
@@ -113,32 +114,42 @@ def die_with_parent() -> None:
     threading.Thread(target=_watch, args=(parent, ancestor), name="die-with-parent", daemon=True).start()
 
 
-def _watch(parent: int, ancestor: tuple[int, float] | None) -> None:
+def _watch(parent: int, ancestor: tuple[int, str] | None) -> None:
     while True:
         time.sleep(_WATCH_SECONDS)
         _kill_if_orphaned(parent, ancestor)
 
 
-def _kill_if_orphaned(parent: int, ancestor: tuple[int, float] | None) -> None:
+def _kill_if_orphaned(parent: int, ancestor: tuple[int, str] | None) -> None:
     if os.getppid() != parent or ancestor and not _lives(*ancestor):
         kill_descendants(os.getpid())
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _named_ancestor() -> tuple[int, float] | None:
+def _named_ancestor() -> tuple[int, str] | None:
     if not (value := os.environ.get(_ANCESTOR)):
         return None
-    pid, started = value.split()
-    return int(pid), float(started)
+    pid, began = value.split()
+    return int(pid), began
 
 
-def _lives(pid: int, started: float) -> bool:
-    """Whether the process that began at `started` still runs; another one may have its id by now."""
+def _lives(pid: int, began: str) -> bool:
+    """Whether the process that began then still runs; another one may have its id by now."""
+    state, found = _seen(pid)
+    return found == began and state not in ("Z", "X")
+
+
+def _seen(pid: int) -> tuple[str, str]:
+    """A process's state and when it began, as Linux shows them (proc(5)); empty if there is none.
+
+    The beginning is counted from the machine's own: as a time of day it would change when the machine's clock is set.
+    """
     try:
-        process = psutil.Process(pid)
-    except psutil.NoSuchProcess:
-        return False
-    return process.create_time() == started and _runs(process)
+        shown = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return "", ""
+    fields = shown.rpartition(")")[2].split()  # what stands before is the program's name, with any characters
+    return fields[0], fields[19]
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -120,7 +120,8 @@ class SignsOfLife:
         self._stopped = threading.Event()
         begin_run(store, name)
         store.write_object(self._object, self._step)
-        threading.Thread(target=self._beat, name="signs of life", daemon=True).start()
+        self._thread = threading.Thread(target=self._beat, name="signs of life", daemon=True)
+        self._thread.start()
 
     @property
     def _object(self) -> str:
@@ -136,6 +137,7 @@ class SignsOfLife:
     def stop(self) -> None:
         """No further sign: the step is done."""
         self._stopped.set()
+        self._thread.join()  # a sign that is being written would come after the last one
         self._store.write_object(self._object, b"")
 
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from components.ingest.decode_pool import DecodePool, DecodeWorker, Rejected
+from tests.waiting import SOON, decode_workers
 
 
 @pytest.fixture
@@ -31,14 +32,9 @@ def worker(tmp_path: Path):
     worker.end()
 
 
-def children() -> list[psutil.Process]:
-    """Those that decode: other tests' services are children of this process as well."""
-    return [child for child in psutil.Process().children() if "components.ingest.decode_worker" in child.cmdline()]
-
-
 def test_a_worker_that_hangs_is_killed_and_the_next_file_gets_a_new_one(worker, pipe, media):
     worker.ask(60, operation="digest", path=str(media / "small.mp4"))
-    (first,) = children()
+    (first,) = decode_workers()
     with pytest.raises(Rejected) as rejected:
         worker.ask(0.3, operation="digest", path=str(pipe))
     assert rejected.value.reason == "decode_timeout" and not first.is_running()
@@ -47,7 +43,7 @@ def test_a_worker_that_hangs_is_killed_and_the_next_file_gets_a_new_one(worker, 
 
 def test_a_worker_that_crashes_is_replaced(worker, pipe, media):
     worker.ask(60, operation="digest", path=str(media / "small.mp4"))
-    (process,) = children()
+    (process,) = decode_workers()
     threading.Timer(0.2, process.send_signal, [signal.SIGSEGV]).start()
     with pytest.raises(Rejected, match="worker_crashed: the decoder crashed over the file .killed by SIGSEGV"):
         worker.ask(60, operation="digest", path=str(pipe))
@@ -76,7 +72,7 @@ def test_an_interrupt_ends_workers_that_hang(pipe, tmp_path):
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         list(pool.map(work, ["fails", "hangs", "hangs too", "waits", "waits too"]))
-    assert time.monotonic() - started < 60 and children() == []
+    assert time.monotonic() - started < 60 and decode_workers() == []
 
 
 def test_results_come_in_the_order_of_the_items(media, tmp_path):
@@ -98,10 +94,10 @@ def test_workers_die_with_a_parent_that_is_killed(pipe, tmp_path):
     parent = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path / "log"), str(pipe)], cwd=Path(__file__).parents[2]
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + SOON
     while not (found := psutil.Process(parent.pid).children()) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1.0)  # past its start, in the file that hangs
     parent.kill()
     parent.wait()
-    assert psutil.wait_procs(found, timeout=10)[1] == []
+    assert found and psutil.wait_procs(found, timeout=SOON)[1] == []

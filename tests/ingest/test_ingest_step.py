@@ -83,7 +83,7 @@ def test_every_bad_file_is_named_with_its_reason(settings_for, context, ask):
 def test_a_video_that_hangs_is_quarantined_and_the_others_go_on(settings_for, context, ask, tmp_path):
     settings = settings_for(
         [ask("pipe.mp4"), ask("pipe.mp4", question="Another?"), *map(ask, GOOD)],
-        decode_timeout=5.0, max_quarantine_fraction=0.5,
+        decode_timeout=10.0, max_quarantine_fraction=0.5,
     )  # fmt: skip
     os.mkfifo(tmp_path / "data" / "pipe.mp4")  # reading a pipe that nobody writes to never returns
     outputs = ingest(settings, context)

@@ -13,6 +13,7 @@ from components.shared.schemas import Quarantined
 from components.shared.store import FolderStore
 from pipelines.benchmarking.frames import BenchmarkFrames, Medium, Seen
 from tests.videos import write_video
+from tests.waiting import decode_workers
 
 POLICY = FramePolicy(max_frames=4, size=(56, 84))
 SIZE = 4 * 56 * 84 * 3  # bytes of a video's frames
@@ -89,6 +90,4 @@ def test_an_evaluation_that_ends_early_leaves_no_worker(videos: Path, tmp_path: 
     ):
         next(looked)
         raise KeyboardInterrupt
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    commands = [Path(f"/proc/{child}/cmdline").read_bytes() for child in children if Path(f"/proc/{child}").exists()]
-    assert not any(b"decode_worker" in command for command in commands)
+    assert decode_workers() == []

@@ -125,8 +125,8 @@ def test_a_host_that_is_not_there_or_is_not_kfp_is_told_with_the_remedy(
     code, _, told = submit(host="http://127.0.0.1:9")
     assert code == 2 and "http://127.0.0.1:9 cannot be reached" in told and "give --host" in told
 
-    monkeypatch.setattr(client, "_TIMEOUT", (1, 1))
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with monkeypatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as silent:
+        patch.setattr(client, "_TIMEOUT", (1, 1))
         code, _, told = submit(host=f"http://127.0.0.1:{silent.getsockname()[1]}")
     assert code == 2 and "cannot be reached" in told and "timed out" in told
 

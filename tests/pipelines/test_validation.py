@@ -49,7 +49,7 @@ def test_an_mlflow_that_cannot_be_reached_ends_the_run_before_it_begins(tmp_path
         started = time.monotonic()
         with pytest.raises(TrackingError, match="MLflow at http://127.0.0.1.*start it, correct the tracking URI"):
             validate(str(tmp_path), **{TRACKING: f"http://127.0.0.1:{free.getsockname()[1]}"})
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 150
 
 
 def test_a_model_that_is_not_there_ends_the_run_before_it_begins(

@@ -11,7 +11,6 @@ import contextlib
 import datetime
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ import kubernetes_validate
 
 from components.shared.processes import kill_descendants
 from k8s.check.schemas import KUBERNETES
+from pipelines.containers.daemons import free_port
 from tests.services.kubernetes_trainer import Status, check_train_job
 
 NAMESPACE = "deepvideo"
@@ -74,7 +74,7 @@ class Kubernetes:
 
     def processes(self) -> list[subprocess.Popen[bytes]]:
         """The processes of all nodes that run."""
-        return [pod.process for pod in self.pods.values() if pod.process and pod.process.poll() is None]
+        return [pod.process for pod in [*self.pods.values()] if pod.process and pod.process.poll() is None]
 
     def nodes(self) -> list[Pod]:
         """The nodes' pods, in their order."""
@@ -116,7 +116,7 @@ class Kubernetes:
 
     def stop(self) -> None:
         """End all nodes."""
-        for pod in self.pods.values():
+        for pod in [*self.pods.values()]:
             self._end(pod)
 
     def _create(self, job: Any, query: Mapping[str, str]) -> Any:
@@ -165,7 +165,7 @@ class Kubernetes:
         if pod.process and pod.process.poll() is None:
             pod.process.send_signal(signal.SIGTERM)  # then, as a container's end, everything in it
             with contextlib.suppress(subprocess.TimeoutExpired):
-                pod.process.wait(20)
+                pod.process.wait(10)  # the client waits 30 s for an answer, and two nodes end one after the other
             kill_descendants(pod.process.pid)
             pod.process.kill()
             pod.process.wait()
@@ -211,7 +211,8 @@ class Kubernetes:
     def _control(self, job: dict[str, Any]) -> None:
         """What Trainer's controller, JobSet's and Job's do until the job is over; a failed pod fails it (backoffLimit 0)."""
         name = job["metadata"]["name"]
-        pods = [pod for key, pod in self.pods.items() if key.startswith(f"{name}-node-0-")]
+        with self._lock:
+            pods = [pod for key, pod in self.pods.items() if key.startswith(f"{name}-node-0-")]
         while self.jobs.get(name) is job:
             time.sleep(0.1)
             done = [pod for pod in pods if pod.complete and pod.process and pod.process.poll() is not None]
@@ -269,10 +270,3 @@ def _read(pod: Pod) -> None:
         pod.lines.append(f"{stamp}.{fraction:09d}Z {raw.decode(errors='replace')}")
     pod.process.wait()
     pod.complete = True
-
-
-def free_port() -> int:
-    """One that nothing listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]

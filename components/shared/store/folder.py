@@ -48,7 +48,8 @@ class FolderStore(Store):
         if path.is_dir():  # out of sight by one rename: a kill leaves no half version
             doomed = self.root / _STAGING / uuid.uuid4().hex
             doomed.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(path, doomed)
+            with contextlib.suppress(FileNotFoundError):  # another process deletes it, too
+                os.rename(path, doomed)
             shutil.rmtree(doomed, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
