@@ -14,10 +14,10 @@ from rich.console import Console
 from components.evaluation.benchmarks import BENCHMARKS, BenchmarkError
 from components.evaluation.benchmarks.contracts import JUDGE_REQUESTS
 from pipelines.options import Assignments, JudgeModel, JudgeRequests, JudgeUrl, SettingsFile
-from pipelines.outputs import check_output_folder
+from pipelines.outputs import check_output_folder, check_store
 from pipelines.overrides import parse_assignments, read_overrides
 from pipelines.run_folder import RunFolder, RunRefused
-from pipelines.score_cli import make_judge
+from pipelines.score_cli import check_judge_is_asked, make_judge
 from pipelines.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -101,14 +101,18 @@ def evaluate(
             prepare(each, root, protocol, changes, allow_missing=allow_missing, limit=limit, seed=seed)
             for each, root in _copies(benchmark)
         ]
+        if judge is not None:
+            check_judge_is_asked(*(job.scoring for job in jobs))
     except BenchmarkError as error:
         raise RunRefused(str(error)) from error
     check_output_folder(output)
+    answers = store or str(output / "store")
+    check_store(answers)
     results, refused = [], []
     with RunFolder(output).locked():
-        claim_folder(output, jobs, found, settings, changes, limit, judge)
+        claim_folder(output, jobs, found, settings, changes, limit, judge, answers)
         engine = BenchmarkEngine(settings.generation, images=needs_images(jobs))
-        desk = Desk(found, engine, open_store(store or str(output / "store")), settings, output, part)
+        desk = Desk(found, engine, open_store(answers), settings, output, part)
         if useless := without_effect(layers[0]):
             console.print(f"{settings_file}: of no effect on benchmarks: {', '.join(useless)}", **PLAIN)
         console.print(f"Evaluating {found.words} ({found.digest[:12]}), results in {output}", **PLAIN)

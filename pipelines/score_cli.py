@@ -14,7 +14,7 @@ from components.evaluation.benchmarks.contracts import JUDGE_REQUESTS
 from components.shared.files import write_atomic
 from components.shared.rewards.answers import Fallback
 from pipelines.options import JudgeModel, JudgeRequests, JudgeUrl
-from pipelines.outputs import check_output_file
+from pipelines.outputs import check_output_file, check_store
 from pipelines.run_folder import RunRefused
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def score(
             return
         if file is None:
             raise BenchmarkError("--input: name the file of responses")
-        check_output_file(output, file, compare)
+        check_output_file(output, file, compare, data)
         names = tuple(_fallback(name) for name in fallback or ())
         judge = make_judge(judge_url, judge_model, judge_requests)
         result = score_file(benchmark, protocol, file, data, compare, names, unwrap, allow_missing, judge, seed, store)
@@ -114,7 +114,7 @@ def score_file(
     """The result of a file of responses as JSON; with `compare` also its paired differences from another file's.
 
     The judge's replies are kept in `store`, by default in `store` beside the file. Raises BenchmarkError for what cannot
-    be scored.
+    be scored, RunRefused where the store cannot be written to.
     """
     from components.evaluation.benchmarks.judging import judged
     from components.evaluation.benchmarks.responses import read_answers
@@ -122,10 +122,14 @@ def score_file(
 
     found = find_benchmark(benchmark)
     scoring = found.protocol(protocol, fallbacks)
+    address = store or str(file.absolute().parent / "store")
+    if judge is not None:
+        check_judge_is_asked(scoring)
+        check_store(address)
     rivals = (compare.name, read_answers(found, compare, data)) if compare is not None else None
     answers = read_answers(found, file, data)
     if judge is not None:
-        kept = open_store(store or str(file.absolute().parent / "store"))
+        kept = open_store(address)
         answers = judged(found, scoring, answers, judge, kept, unwrap=unwrap, allow_missing=allow_missing)
         if rivals is not None:
             others = judged(found, scoring, rivals[1], judge, kept, unwrap=unwrap, allow_missing=allow_missing)
@@ -191,6 +195,15 @@ def make_judge(url: str, model: str, requests: int) -> Judge | None:
     if not url and model:
         raise BenchmarkError(f"--judge-model {model}: give its address, too, with --judge-url")
     return Judge(url, model, requests) if url else None
+
+
+def check_judge_is_asked(*scorings: Scoring) -> None:
+    """Raises BenchmarkError if none of these protocols has a use for a judge."""
+    if all(scoring.judge is None for scoring in scorings):
+        names = ", ".join(dict.fromkeys(scoring.name for scoring in scorings))
+        raise BenchmarkError(
+            f"--judge-url: protocol {names} asks no judge here; leave it out, or name another protocol"
+        )
 
 
 def _fallback(name: str) -> Fallback:

@@ -39,8 +39,8 @@ def print_result(benchmark: Benchmark, result: Mapping[str, Any], console: Conso
             highlight=False,
         )
     console.print(_figures(benchmark, result))
-    for where, reason in _without_interval(result).items():
-        console.print(f"no interval for {where}: {reason}", highlight=False, markup=False)
+    for reason, where in _without_interval(result).items():
+        console.print(f"no interval for {', '.join(where)}: {reason}", highlight=False, markup=False)
     if len(benchmark.figures) > _GROUP_FIGURES:
         console.print(_all_figures(result))
     if "comparison" in result:
@@ -84,14 +84,18 @@ def _share_of_set(result: Mapping[str, Any]) -> str:
     return f"{result['counts']['expected']} items, where it has {result['official_size']}"
 
 
-def _without_interval(result: Mapping[str, Any]) -> dict[str, str]:
-    """Where the table shows no interval although there is a figure -> why, of the main figure."""
+def _without_interval(result: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Why -> where the table shows no interval although there is a figure, of the main figure."""
     main = result["headline"]["figure"]
     found = {"the headline": result["headline"], "all": result["overall"]["figures"][main]}
     for grouping, each in result["groupings"].items():
         found |= {group: row["figures"][main] for group, row in each["groups"].items()}
         found[f"mean over {grouping}"] = each["macro"][main]
-    return {where: figure["no_interval"] for where, figure in found.items() if figure["no_interval"]}
+    reasons: dict[str, list[str]] = {}
+    for where, figure in found.items():
+        if figure["no_interval"]:
+            reasons.setdefault(figure["no_interval"], []).append(where)
+    return reasons
 
 
 def _cells(group: str, row: Mapping[str, Any], names: Sequence[str], incomplete: bool) -> list[str]:
@@ -117,8 +121,7 @@ def _comparison(comparison: Mapping[str, Any]) -> Table:
     for name in ("", "difference", "p"):
         table.add_column(name)
     for name, figure in comparison["figures"].items():
-        p_value = figure["p_value"]
-        table.add_row(name, escape(_interval(figure, signed=True)), "-" if p_value is None else f"{p_value:.4f}")
+        table.add_row(name, escape(_interval(figure, signed=True)), _chance(figure["p_value"]))
     return table
 
 
@@ -193,6 +196,12 @@ def _interval(figure: Mapping[str, Any], signed: bool = False) -> str:
         if figure["low"] is None
         else f"{value} [{100 * figure['low']:{sign}.1f}, {100 * figure['high']:{sign}.1f}]"
     )
+
+
+def _chance(p_value: float | None) -> str:
+    if p_value is None:
+        return "-"
+    return "< 0.0001" if p_value < 1e-4 else f"{p_value:.4f}"
 
 
 def _percent(share: float | None) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from components.shared.context import StepContext
+from pipelines.outputs import check_output_folder
 from pipelines.run_folder import RunFolder
 from pipelines.settings import RunSettings, SettingsError, did_you_mean
 
@@ -94,7 +95,9 @@ def run_step(
             raise SettingsError(f"--input {item}={path}: there is no such file")
     if read and not run.is_dir():
         raise SettingsError(f"--run {run}: there is no such folder; give that of a local run, such as runs/laptop")
-    output.mkdir(parents=True, exist_ok=True)
+    if run.exists() and not run.is_dir():
+        raise SettingsError(f"--run {run}: is a file; name a folder")
+    check_output_folder(output)
     face(**arguments)
     told = json.loads(reports.read_text()) if (reports := output / "new_reports.json").is_file() else []
     return StepDone([path for path in written if path.is_file()], told[-1]["results"] if told else {})

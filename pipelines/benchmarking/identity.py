@@ -47,33 +47,51 @@ def claim_folder(
     changes: Changes,
     limit: int | None,
     judge: Judge | None,
+    store: str,
 ) -> None:
     """Note in the folder what the jobs' results are made of. Raises RunRefused if it holds results made of something else.
 
-    A result without a judge may be judged later, but not by another judge.
+    A result without a judge may be judged later, but not by another judge, nor be made without it again. `store` is
+    where the answers are, for the message.
     """
     path = output / IDENTITY
-    noted: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+    noted = _noted(path)
     for job in jobs:
-        now = _identity(job, policy, settings, changes, limit)
+        now = _identity(job, policy, settings, changes, limit, judge)
         before = noted.get(job.name, now)
-        if judge is not None and job.scoring.judge is not None:
-            now[_JUDGE] = judge.model
-        elif _JUDGE in before:
-            now[_JUDGE] = before[_JUDGE]
-        if differs := [name for name in now if name != _JUDGE and before.get(name) != now[name]] + [
-            name for name in [_JUDGE] if name in before and before[name] != now[name]
-        ]:
-            told = "; ".join(f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in differs)
+        differs = [name for name in now if before.get(name) != now[name]]
+        if differs == [_JUDGE] and before.get(_JUDGE) is None:
+            differs = []
+        if differs and (output / f"{job.name}.json").exists():  # without a result there is nothing to lose
+            told = "; ".join(f"{name} was {_word(before.get(name))}, is {_word(now[name])}" for name in differs)
             raise RunRefused(
                 f"--output {output}: holds {job.name} of another evaluation ({told}), which would be overwritten; name "
-                f"another folder, with --store {output / 'store'} if its answers are to be used, too"
+                f"another folder, with --store {store} if its answers are to be used, too"
             )
         noted[job.name] = now
     write_atomic(path, json.dumps(noted, indent=1, ensure_ascii=False) + "\n")
 
 
-def _identity(job: Job, policy: Policy, settings: RunSettings, changes: Changes, limit: int | None) -> dict[str, Any]:
+def _noted(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads(path.read_text()) if path.exists() else {}
+        if isinstance(found, dict) and all(isinstance(each, dict) for each in found.values()):
+            return found
+        problem = "not what was written"
+    except ValueError as error:
+        problem = str(error)
+    raise RunRefused(
+        f"{path}: damaged ({problem}), so what the folder's results are made of is unknown; name another --output"
+    )
+
+
+def _word(value: object) -> str:
+    return "none" if value is None else repr(value)
+
+
+def _identity(
+    job: Job, policy: Policy, settings: RunSettings, changes: Changes, limit: int | None, judge: Judge | None
+) -> dict[str, Any]:
     given, generation = changes.given(), settings.generation.model_dump(mode="json")
     return {
         "--policy": policy.digest,
@@ -83,4 +101,5 @@ def _identity(job: Job, policy: Policy, settings: RunSettings, changes: Changes,
         "--max-pixels": given.get("max_pixels"),
         "--max-new-tokens": given.get("max_new_tokens"),
         "pipeline.seed": settings.pipeline.seed,
+        _JUDGE: judge.model if judge is not None and job.scoring.judge is not None else None,
     } | {f"generation.{name}": generation[name] for name in DETERMINING}

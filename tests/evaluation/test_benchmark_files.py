@@ -143,6 +143,7 @@ def test_a_missing_file_is_reported_once_and_not_as_bad_json(tmp_path: Path) -> 
         (b"\x00\xff\xfe\x81", "no text in UTF-8"),
         (None, "this is a folder; name a file"),
     ],
+    ids=["gzip", "utf-16", "binary", "folder"],
 )
 def test_what_is_no_text_file_is_refused_with_its_name(content: bytes | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"

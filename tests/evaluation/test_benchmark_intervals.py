@@ -60,7 +60,7 @@ def test_a_mean_over_groups_has_no_interval_where_resamples_would_lack_one() -> 
     few, enough = [1, 3, 6], [6, 6, 6]
     found = estimate(grouped(few), [str(i) for i in range(10)], 0)
     assert found["value"] is not None and (found["low"], found["high"]) == (None, None)
-    assert "resamples lack a group" in found["no_interval"]
+    assert "resamples of videos lack a group" in found["no_interval"]
     found = estimate(grouped(enough), [str(i) for i in range(18)], 0)
     assert found["low"] < found["value"] < found["high"] and found["no_interval"] == ""
 

@@ -227,6 +227,15 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path: P
         done = CliRunner().invoke(app, [*command, "--output", str(output)])
         assert isinstance(done.exception, RunRefused) and words in str(done.exception), done.output
         assert "accuracy" not in done.output
+    judge = ["--protocol", "official", "--judge-url", "http://127.0.0.1:9/v1", "--judge-model", "m"]
+    for more, words in (
+        (judge, "protocol official asks no judge here; leave it out"),
+        (["--benchmark", "mmvu", *judge, "--store", str(rival)], f"--store {rival}: is a file; name a folder"),
+        (["--benchmark", "mmvu", *judge, "--store", "/proc/store"], "--store /proc/store: nothing can be written to"),
+        (["--data", str(tmp_path), "--output", str(rival)], "is an input of this command"),
+    ):
+        done = CliRunner().invoke(app, ["score", "--benchmark", "video_mme", "--input", str(file), *more])
+        assert isinstance(done.exception, RunRefused) and words in str(done.exception), done.output
     done = CliRunner().invoke(app, ["crosscheck", *command[1:5], "--output", str(file)])
     assert isinstance(done.exception, RunRefused) and "is an input" in str(done.exception)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before  # and nothing is left behind

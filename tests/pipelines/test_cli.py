@@ -101,6 +101,10 @@ def test_a_step_that_reads_something_begins_no_run_folder(deepvideo: Callable[..
     inputs = [word for name in ("dataset", "policy", "reports") for word in ("--input", f"{name}={tmp_path}/ref.json")]
     code, _, told = deepvideo("step", "evaluation-before", "--run", str(tmp_path / "nowhere"), *inputs)
     assert code == 2 and f"--run {tmp_path}/nowhere: there is no such folder" in told.replace("\n", "")
+    code, _, told = deepvideo("step", "ingest", "--run", str(tmp_path / "ref.json"), "--output", str(tmp_path / "out"))
+    assert code == 2 and f"--run {tmp_path}/ref.json: is a file" in told.replace("\n", "")
+    code, _, told = deepvideo("step", "ingest", "--run", str(tmp_path / "run"), "--output", str(tmp_path / "ref.json"))
+    assert code == 2 and f"--output {tmp_path}/ref.json: is a file" in told.replace("\n", "")
 
 
 def test_ingest_alone_begins_a_run_folder_and_tells_what_it_found(

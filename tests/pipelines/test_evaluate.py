@@ -194,11 +194,15 @@ def test_a_judge_is_asked_once_and_its_replies_stand_in_the_responses(
     judgement = json.dumps({"extracted_answer": "A", "correct": True})
 
     def reply(request: Request) -> Answer:
+        if request.content["model"] == "a-jugde":
+            return 404, {"error": {"message": "no such model"}}
         return 200, {"choices": [{"message": {"content": judgement}}]}
 
     with http_server(reply) as server:
         more = ("--protocol", "official", "--judge-url", f"{server.url}/v1", "--judge-model", "a-judge")
-        code, told, _ = evaluate(tmp_path, {"mmvu": root}, *more)
+        assert evaluate(tmp_path, {"mmvu": root}, *more[:-1], "a-jugde")[0] == 1
+        server.requests.clear()
+        code, told, _ = evaluate(tmp_path, {"mmvu": root}, *more)  # there is no result yet that this could overwrite
         assert code == 0 and len(server.requests) == count, told
         made = result(tmp_path, "mmvu.official")
         assert (made["headline"]["value"], made["judge"]) == (1.0, "a-judge")
@@ -209,6 +213,8 @@ def test_a_judge_is_asked_once_and_its_replies_stand_in_the_responses(
         assert len(server.requests) == count  # the store had the replies
         code, _, error = evaluate(tmp_path, {"mmvu": root}, *more[:-1], "another")
         assert isinstance(error, RunRefused) and "--judge-model was 'a-judge', is 'another'" in str(error)
+        code, _, error = evaluate(tmp_path, {"mmvu": root}, *more[:2], "--allow-missing")
+        assert isinstance(error, RunRefused) and "--judge-model was 'a-judge', is none" in str(error)
         assert len(server.requests) == count
     assert score_file("mmvu", "official", responses, root)["headline"]["value"] == 1.0
 
@@ -222,7 +228,7 @@ def test_another_evaluation_does_not_overwrite_the_folder(
     assert f"MMVU (multiple choice): {count} of {count} questions" in told  # no terminal: lines instead of a bar
     before = {path: path.read_bytes() for path in (tmp_path / "out").glob("mmvu.*")}
     for more, words in (
-        (("--limit", "2"), "--limit was None, is 2"),
+        (("--limit", "2"), "--limit was none, is 2"),
         (("--max-new-tokens", "8"), "--max-new-tokens was 16, is 8"),
         (("--set", "pipeline.seed=5"), "pipeline.seed was"),
     ):

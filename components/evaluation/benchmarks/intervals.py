@@ -36,7 +36,8 @@ def estimate(mix: Mix, videos: Sequence[str], seed: int) -> dict[str, Any]:
     found = asdict(bootstrap_mix(mix, videos, confidence=CONFIDENCE, resamples=RESAMPLES, rng=rng))
     reason = ""
     if found["value"] is not None and (lacking := share_without_a_group(mix, videos)) > DROPPED:
-        reason = f"up to {min(lacking, 1):.0%} of the resamples lack a group: too few videos in one"
+        what = "a group" if len(mix) > 1 else "every scored item"
+        reason = f"up to {min(lacking, 1):.0%} of the resamples of videos lack {what}: too few videos"
         found |= {"low": None, "high": None}
     return found | {"no_interval": reason}
 
