@@ -18,7 +18,7 @@ from pipelines.containers.daemons import end_with_parent
 from pipelines.run_folder import RunRefused
 
 if TYPE_CHECKING:
-    from docker import DockerClient
+    from docker.client import DockerClient
 
 LABEL = "deepvideo.run"  # of every container of a run: its name
 _CODE = "from components.shared.ledger import code_version; print(code_version())"
@@ -109,11 +109,11 @@ def _address() -> Iterator[str]:
 
 def _client(address: str) -> DockerClient | None:
     """A client, None if nothing answers there."""
-    import docker
+    from docker.client import DockerClient
     from docker.errors import DockerException
 
     try:
-        client = docker.DockerClient(base_url=address, timeout=600)
+        client = DockerClient(base_url=address, timeout=600)
         client.ping()
     except (DockerException, OSError):
         return None

@@ -11,7 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from docker import DockerClient
+    from docker.client import DockerClient
 
 
 def run_container(client: DockerClient, image: str, command: list[str], volumes: dict[str, Any], **options: Any) -> int:
