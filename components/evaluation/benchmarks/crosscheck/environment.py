@@ -16,6 +16,7 @@ from typing import Any
 
 from components.evaluation.benchmarks.contracts import BenchmarkError
 from components.shared.files import sha256_bytes
+from components.shared.store.opening import user_cache
 
 _REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 _SCORES = Path(__file__).with_name("lmms_eval_scores.py")
@@ -28,8 +29,7 @@ _READY = "made-by-deepvideo-crosscheck"  # a file: written last, with a digest o
 
 def default_environment() -> Path:
     """A folder below the user's cache, of this Python and these versions."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "deepvideo" / f"lmms-eval-{VERSION}-{_made_of()[:12]}"
+    return user_cache() / f"lmms-eval-{VERSION}-{_made_of()[:12]}"
 
 
 def prepare_environment(folder: Path) -> Path:
