@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import tempfile
 import threading
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -156,18 +158,26 @@ def test_a_run_on_services_is_found_again_by_its_folder_and_refuses_another_stor
     assert again._now(name, RunSettings()).differences(RunFolder(tmp_path, "s3://other")._now(name, RunSettings()))
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """An empty folder that others may enter: PostgreSQL has a user of its own where we are root, whom pytest's shut out."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
 def test_the_services_keep_their_data_and_addresses_between_calls(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (STORE, TRACKING, "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
     told = []
     for turn in range(2):
         before = dict(os.environ)
-        with services(tmp_path) as variables:
+        with services(open_folder) as variables:
             assert dict(os.environ) == before
             told.append(variables)
-            with services(tmp_path) as others:  # a second command beside the first uses what runs
+            with services(open_folder) as others:  # a second command beside the first uses what runs
                 assert others == variables
             keys = {"aws_access_key_id": variables["AWS_ACCESS_KEY_ID"], "region_name": "us-east-1"}
             s3 = boto3.session.Session(**keys, aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"]).client(
@@ -183,7 +193,7 @@ def test_the_services_keep_their_data_and_addresses_between_calls(
             assert client.get_experiment_by_name("kept") is not None
     assert told[0] == told[1]
     for name in ("secrets.json", "s3/ceph.conf"):
-        assert (tmp_path / name).stat().st_mode & 0o077 == 0, name
-    assert json.loads((tmp_path / "secrets.json").read_text())["secret_key"] == told[0]["AWS_SECRET_ACCESS_KEY"]
+        assert (open_folder / name).stat().st_mode & 0o077 == 0, name
+    assert json.loads((open_folder / "secrets.json").read_text())["secret_key"] == told[0]["AWS_SECRET_ACCESS_KEY"]
     with pytest.raises(OSError):
         urllib.request.urlopen(told[0][TRACKING], timeout=5)
