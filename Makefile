@@ -27,9 +27,10 @@ services: setup  ## Serve what runs in containers left, S3 and MLflow, until Ctr
 	@.ci/setup $(SERVICES)
 	@$(BIN)/deepvideo services
 
-test-containers: setup  ## Two runs of a stored recurring run, one after the other, in containers; compare and rollback
+test-containers: setup  ## In containers: a recurring run twice, compare, rollback; a run through which S3 and MLflow are killed
 	@.ci/setup $(SERVICES) podman
 	@$(BIN)/deepvideo services -- $(BIN)/python -m tests.containers.retrain
+	@$(BIN)/python -m tests.containers.outage
 
 test: lint  ## Check style and types, and run every test
 	@.ci/setup chromium ffmpeg $(SERVICES)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -93,12 +95,22 @@ def list_versions(
     console.print(f"{len(rows)} versions in {store.uri_of('')}")
 
 
+def _find(versions: Iterable[str], text: str) -> str:
+    """The version that `text` means. Raises StoreError."""
+    digest = text.rpartition("/")[2]
+    if not re.fullmatch("[0-9a-f]*", digest):
+        raise StoreError(
+            f"{text!r}: is no hexadecimal digest (0-9 and a-f), nor KIND/ before one; `deepvideo artifacts ls` lists them"
+        )
+    return find_version(versions, text)
+
+
 @app.command("show")
 def show_version(version: Version, where: Where = "runs/laptop") -> None:
     """Show one version: its files, which run and step made it and from what, and what it went into."""
     store = _open(where)
     lineage = read_lineage(store)
-    name = find_version(lineage.versions, version)
+    name = _find(lineage.versions, version)
     files = store.files_of(name)
     console.print(f"[bold]{name}[/bold]\n{store.uri_of(name)}\n{decimal(total_size(files))} in {len(files)} files:")
     for path, entry in files.items():
@@ -133,7 +145,7 @@ def get_version(
 ) -> None:
     """Copy a version to a folder, every file checked by its SHA-256."""
     store = _open(where)
-    name = find_version(store.versions(), version)
+    name = _find(store.versions(), version)
     files = store.export(name, folder)
     console.print(f"{name}: {len(files)} files, {decimal(total_size(files))}, verified, in {folder}")
 

@@ -78,6 +78,8 @@ def compile_command(
     from pipelines.dag import compile_pipeline
     from pipelines.manifests import version_name, write_manifests
 
+    if output.suffix not in (".yaml", ".yml"):
+        raise SettingsError(f"--output {output}: is no name of a YAML file; give one that ends with .yaml")
     settings = settings_from(preset, settings_file, assignments, {"pipeline.rounds": rounds})
     path = compile_pipeline(settings, output)
     if manifests:

@@ -17,9 +17,10 @@ from components.training.objectives import OBJECTIVES
 from pipelines.closing.component import close_run
 from pipelines.inputs import RUN_NAME, STORE, TRACKING, add_choices, declare, documentation, signature
 from pipelines.pods.inputs import pod_inputs
-from pipelines.pods.placing import Place, placer
+from pipelines.pods.placing import Place, placer, training_nodes
 from pipelines.rounds import Round, round_pipeline
 from pipelines.settings import RunSettings
+from pipelines.sharded_sampling.loop import generator
 from pipelines.sharing import share_equal_parts
 from pipelines.validation.component import validate_inputs
 from pipelines.validation.room import PodPlan
@@ -82,16 +83,22 @@ def _tasks(settings: RunSettings, place: Place, a_round: Any, inputs: dict[str, 
     given = {"context": checked.outputs["context"], "settings": checked.outputs["settings"]}
     data = place(ingest_data(**given), "ingest", "Ingest")
     dataset, base = data.outputs["dataset"], data.outputs["policy"]
-    before = place(
-        evaluate_base(dataset=dataset, policy=base, reports=data.outputs["new_reports"], **given),
-        "evaluation",
+    generate = generator(place, settings, cluster=bool(pods))
+    before = generate(
+        evaluate_base,
+        "evaluation-before",
         "Evaluation before",
+        dataset=dataset,
+        policy=base,
+        reports=data.outputs["new_reports"],
+        **given,
     )
     latest = {name: data.outputs[name] for name in ("policy", "state", "buffer")}
     latest["reports"] = before.outputs["new_reports"]
     if settings.warmup.num_train_epochs:
+        nodes = training_nodes(settings, bool(pods), pods, "warmup")
         warm = place(
-            warm_up_policy(dataset=dataset, policy=base, reports=latest["reports"], **given),
+            warm_up_policy(dataset=dataset, policy=base, reports=latest["reports"], **given, **nodes),
             "warmup",
             "Supervised warm-up",
         )
@@ -103,28 +110,26 @@ def _tasks(settings: RunSettings, place: Place, a_round: Any, inputs: dict[str, 
         task = a_round(round_index=index, dataset=dataset, **policies, **latest, **given, **pods)
         task.set_display_name(f"Round {index}")
         latest = {name: task.outputs[name] for name in Round._fields}
-    after = place(
-        evaluate_trained(
-            dataset=dataset,
-            policy=latest["policy"],
-            baseline=before.outputs["scores"],
-            reports=latest["reports"],
-            **given,
-        ),
-        "evaluation",
+    after = generate(
+        evaluate_trained,
+        "evaluation-after",
         "Evaluation after",
+        dataset=dataset,
+        policy=latest["policy"],
+        baseline=before.outputs["scores"],
+        reports=latest["reports"],
+        **given,
     )
-    champion = place(
-        evaluate_champion(
-            champion=checked.outputs["champion"],
-            dataset=dataset,
-            base=base,
-            scores_base=before.outputs["scores"],
-            reports=after.outputs["new_reports"],
-            **given,
-        ),
-        "evaluation",
+    champion = generate(
+        evaluate_champion,
+        "evaluation-champion",
         "Evaluation of the champion",
+        champion=checked.outputs["champion"],
+        dataset=dataset,
+        base=base,
+        scores_base=before.outputs["scores"],
+        reports=after.outputs["new_reports"],
+        **given,
     )
     promoted = place(
         promote_policy(

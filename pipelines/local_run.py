@@ -19,6 +19,7 @@ from components.shared.processes import ChildFailed, run_child
 from components.shared.progress import VARIABLE
 from components.shared.runs import end_run
 from components.shared.schemas import ArtifactRef
+from components.shared.store import StoreError, StoreSettings
 from components.shared.tracking import TrackingWarning, finish_parent, send
 from components.shared.tracking.client import sqlite_path
 from pipelines.containers.engine import check_images, engine, is_rootless_podman, stop_containers
@@ -36,6 +37,8 @@ _QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "VLLM_NO_USAGE_STATS": "1",
 }
+
+_LAST_WORD = StoreSettings(patience=20)
 
 
 class RunFailed(RuntimeError):
@@ -137,11 +140,18 @@ def _run(folder: RunFolder, settings: RunSettings, name: str, argv: Sequence[str
 
 
 def _close(folder: RunFolder, settings: RunSettings, name: str, status: str, console: Console) -> None:
-    """Let the store and MLflow show that the run is not at work any more; it is opened again when it continues."""
-    end_run(folder.open_store(), name, status)
+    """Let the store and MLflow show that the run is not at work any more; it is opened again when it continues.
+
+    Whoever pressed Ctrl-C does not wait long for a store that is gone, and is told.
+    """
+    context = _context(folder, settings, name).model_copy(update={"store_settings": _LAST_WORD})
     database = sqlite_path(folder.tracking_uri)
-    if database is None or database.is_file():
-        _tell(lambda: finish_parent(_context(folder, settings, name), status), console)
+    try:
+        end_run(context.open_store(), name, status)
+        if database is None or database.is_file():
+            _tell(lambda: finish_parent(context, status), console)
+    except StoreError as error:
+        console.print(f"The store does not know that the run has stopped: {error}", style="yellow", markup=False)
 
 
 def _tell(track: Callable[[], Sequence[str]], console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import yaml
@@ -10,7 +11,7 @@ from kfp.compiler.compiler_utils import KubernetesManifestOptions
 from kfp.compiler.pipeline_spec_builder import write_pipeline_spec_to_file
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from components.shared.files import sha256_file
+from components.shared.files import sha256_bytes
 from pipelines.dag import NAME
 
 _DIGITS = 12  # of the content's digest in a name
@@ -18,7 +19,8 @@ _DIGITS = 12  # of the content's digest in a name
 
 def version_name(preset: str, compiled: Path) -> str:
     """The name of the version that a compiled pipeline is: equal content has equal names."""
-    return f"{preset}-{sha256_file(compiled)[:_DIGITS]}"
+    documents = list(yaml.safe_load_all(compiled.read_text()))
+    return f"{preset}-{sha256_bytes(json.dumps(documents, sort_keys=True).encode())[:_DIGITS]}"
 
 
 def write_manifests(compiled: Path, output: Path, version: str, namespace: str = "") -> Path:

@@ -1,8 +1,9 @@
-"""One round of the DAG as a nested pipeline: sampling in one task or in three, then training."""
+"""One round of the DAG as a nested pipeline: sampling in one task or in three (each may have shards), then training."""
 
 # no `from __future__ import annotations`: KFP reads types, not strings
 
 import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kfp import dsl
@@ -16,6 +17,7 @@ from pipelines.inputs import declare
 from pipelines.pods.inputs import pod_inputs
 from pipelines.pods.placing import Place, placer, training_nodes
 from pipelines.settings import RunSettings
+from pipelines.sharded_sampling.loop import Generate, generator
 
 
 class Round(NamedTuple):
@@ -82,6 +84,7 @@ def fused_round(
 
 def separate_round(
     place: Place,
+    generate: Generate,
     nodes: dict[str, Any],
     context: str,
     settings: str,
@@ -96,29 +99,27 @@ def separate_round(
 ) -> Round:
     """Measure difficulty, augment, roll out, train."""
     common = {"context": context, "settings": settings, "round_index": round_index, "dataset": dataset, "state": state}
-    measured = place(
-        estimate(policy=rollout_policy, buffer=buffer, reports=reports, **common), "difficulty", "Difficulty"
+    measured = generate(
+        estimate, "difficulty", "Difficulty", policy=rollout_policy, buffer=buffer, reports=reports, **common
     )
-    augmented = place(
-        augment_prompts(
-            policy=rollout_policy,
-            difficulty=measured.outputs["difficulty"],
-            reports=measured.outputs["new_reports"],
-            **common,
-        ),
+    augmented = generate(
+        augment_prompts,
         "augmentation",
         "Augmentation",
+        policy=rollout_policy,
+        difficulty=measured.outputs["difficulty"],
+        reports=measured.outputs["new_reports"],
+        **common,
     )
-    rolled_out = place(
-        roll_out_groups(
-            policy=rollout_policy,
-            difficulty=measured.outputs["difficulty"],
-            augmentation=augmented.outputs["augmentation"],
-            reports=augmented.outputs["new_reports"],
-            **common,
-        ),
+    rolled_out = generate(
+        roll_out_groups,
         "rollout",
         "Rollout",
+        policy=rollout_policy,
+        difficulty=measured.outputs["difficulty"],
+        augmentation=augmented.outputs["augmentation"],
+        reports=augmented.outputs["new_reports"],
+        **common,
     )
     trained = place(
         train_policy(
@@ -142,15 +143,19 @@ def separate_round(
 
 def round_pipeline(settings: RunSettings, cluster: bool) -> Any:
     """The pipeline of a round. What a run sets of the pods comes in as further parameters, which every round hands on."""
-    body = fused_round if settings.pipeline.fuse_sampling else separate_round
+    body: Callable[..., Round] = fused_round if settings.pipeline.fuse_sampling else separate_round
     pod_values = pod_inputs(settings) if cluster else {}
-    given = [item for name, item in inspect.signature(body).parameters.items() if name not in ("place", "nodes")]
+    not_given = ("place", "generate", "nodes")
+    given = [item for name, item in inspect.signature(body).parameters.items() if name not in not_given]
     further = [inspect.Parameter(name, given[0].kind, annotation=type(value)) for name, value in pod_values.items()]
 
     def a_round(*values: Any) -> Round:  # KFP calls it with a channel for each parameter, in order
         channels = dict(zip([item.name for item in (*given, *further)], values, strict=True))
         inputs = {name: channels.pop(name) for name in pod_values}
-        return body(placer(settings, cluster, inputs), training_nodes(settings, cluster, inputs), **channels)
+        place, nodes = placer(settings, cluster, inputs), training_nodes(settings, cluster, inputs, "training")
+        if settings.pipeline.fuse_sampling:
+            return fused_round(place, nodes, **channels)
+        return separate_round(place, generator(place, settings, cluster), nodes, **channels)
 
     declare(a_round, inspect.Signature([*given, *further], return_annotation=Round))
     return dsl.pipeline(name="round", description=body.__doc__)(a_round)

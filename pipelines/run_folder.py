@@ -35,13 +35,16 @@ class Identity(Record):
     tracking_uri: str = ""  # empty: beside the run's folder
 
     def differences(self, other: Identity) -> list[str]:
-        """What differs in `other`, a line each. More rounds are no difference: they continue the run."""
+        """What differs in `other`, a line each.
+
+        More rounds are no difference: they continue the run. Nor are other shards, which the results do not depend on.
+        """
         lines = [
             f"{section}.{name}: was {old[name]!r}, now {new.get(name)!r}"
             for section, old in self.settings.items()
             for new in [other.settings.get(section, {})]
             for name in old
-            if old[name] != new.get(name) and not (section == "pipeline" and name == "rounds" and new[name] > old[name])
+            if old[name] != new.get(name) and not (section == "pipeline" and _continues(name, old, new))
         ]
         named = {line.partition(":")[0] for line in lines}
         changed = (name for name in self.data if self.data[name] != other.data.get(name, ""))
@@ -51,6 +54,11 @@ class Identity(Record):
         if self.code != other.code:
             lines.append("the project's code changed")
         return lines
+
+
+def _continues(name: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether a run whose pipeline setting `name` changed goes on with what it has."""
+    return name in ("shards", "evaluation_shards") or name == "rounds" and new[name] > old[name]
 
 
 def identity(name: str, settings: RunSettings, store: str = "", tracking_uri: str = "") -> Identity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,7 +47,8 @@ def create(
     """Make a schedule. `{date}` in --annotations and --videos is the day (UTC) that a run starts."""
     from pipelines.triggers import schedules
 
-    cluster, schedule = _prepare(name, cron, inputs, connection, time_zone, scheduler_time_zone)
+    look = schedules.refuse_taken
+    cluster, schedule = _prepare(name, look, cron, inputs, connection, time_zone, scheduler_time_zone)
     made = schedules.create(cluster, schedule)
     _tell(cluster, schedule, made, "made")
 
@@ -67,7 +69,8 @@ def replace(
     """
     from pipelines.triggers import schedules
 
-    cluster, schedule = _prepare(name, cron, inputs, connection, time_zone, scheduler_time_zone)
+    look = schedules.find
+    cluster, schedule = _prepare(name, look, cron, inputs, connection, time_zone, scheduler_time_zone)
     made = schedules.replace(cluster, schedule)
     _tell(cluster, schedule, made, "replaced")
 
@@ -120,22 +123,33 @@ def _do(action: str, done: str, name: str, connection: Connection) -> None:
 
 
 def _prepare(
-    name: str, cron: str, inputs: RunInputs, connection: Connection, zone: str, scheduler_zone: str
+    name: str,
+    look: Callable[[Cluster, str], Any],
+    cron: str,
+    inputs: RunInputs,
+    connection: Connection,
+    zone: str,
+    scheduler_zone: str,
 ) -> tuple[Cluster, Schedule]:
-    """The connection, and the schedule with its pipeline version uploaded. Everything is checked before that."""
+    """The connection, and the schedule with its pipeline version uploaded.
+
+    Everything is checked before that; `look` raises ClusterError if the name is not to be used.
+    """
     from pipelines.submit_cli import tell_notes, tell_version
     from pipelines.triggers.client import connect
     from pipelines.triggers.cron import in_zone, zone_of
-    from pipelines.triggers.parameters import notes, run_parameters, version_settings
+    from pipelines.triggers.parameters import notes, refuse_unknown_braces, run_parameters, version_settings
     from pipelines.triggers.schedules import Schedule
     from pipelines.triggers.versions import upload
 
     meant, scheduler = zone_of(zone, "--time-zone"), zone_of(scheduler_zone, "--scheduler-time-zone")
     written, until = in_zone(cron, meant, scheduler, datetime.datetime.now(datetime.UTC))
     wanted = inputs.settings()
+    refuse_unknown_braces(inputs, wanted)
     compiled = version_settings(inputs.preset, wanted)
     parameters = run_parameters(inputs, wanted, compiled)
     cluster = connect(connection)
+    look(cluster, name)
     tell_notes(notes(inputs, wanted))
     version = upload(cluster, inputs.preset, compiled)
     tell_version(version.name, version.uploaded)

@@ -37,7 +37,8 @@ def services(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console.print("Starting S3 and MLflow (half a minute)", style="bold")
     try:
-        with running(folder) as variables:
+        with running(folder) as started:
+            variables = started.variables
             console.print(f"MLflow: {variables[TRACKING]}   data, keys and logs: {folder.absolute()}", soft_wrap=True)
             if command:
                 code = _run(command, variables)

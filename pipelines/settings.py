@@ -48,8 +48,24 @@ class PipelineSettings(StepSettings):
     fuse_sampling: bool = setting(
         True, "Run difficulty, augmentation and rollout in one task, on one engine load a round", compiled=True
     )
+    shards: int = setting(
+        1,
+        "Pods that share the prompts of a generating step (difficulty, augmentation, rollout, evaluation), each with an"
+        " engine of its own; the results do not depend on it. More than 1 needs fuse_sampling=false.",
+        unit="pods",
+        compiled=True,
+        ge=1,
+        le=64,
+    )
+    evaluation_shards: int = setting(
+        0, "The same for evaluation alone; 0: as many as shards.", unit="pods", compiled=True, ge=0, le=64
+    )
     seed: int = setting(0, "Seed of everything that is drawn at random", ge=0, lt=2**31)
     experiment: str = setting("deepvideo-r1", "MLflow experiment that the run is listed in", min_length=1)
+
+    def shards_of(self, step: str) -> int:
+        """The pods that share the prompts of a step, such as rollout or evaluation-before."""
+        return self.evaluation_shards or self.shards if step.startswith("evaluation") else self.shards
 
 
 class RunSettings(StepSettings):
@@ -79,6 +95,16 @@ class RunSettings(StepSettings):
     def _trains_at_all(self) -> RunSettings:
         if not self.pipeline.rounds and not self.warmup.num_train_epochs:
             raise ValueError("pipeline.rounds: 0 leaves a warm-up alone; raise it, or warmup.num_train_epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _shards_are_of_steps(self) -> RunSettings:
+        if self.pipeline.shards > 1 and self.pipeline.fuse_sampling:
+            raise ValueError(
+                f"pipeline.shards: is {self.pipeline.shards}, but pipeline.fuse_sampling runs the three sampling steps of"
+                " a round in one task, on one engine, and each needs all of the one before: set"
+                " pipeline.fuse_sampling=false, or pipeline.shards=1 (pipeline.evaluation_shards may be more)"
+            )
         return self
 
     def digest(self) -> str:

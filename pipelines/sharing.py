@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from kfp.compiler.pipeline_spec_builder import extract_comments_from_pipeline_spec
 
 
 def share_equal_parts(path: Path) -> None:
     """Rewrite the IR YAML at `path` so that equal executors, with equal pods, and equal components stand in it once."""
-    text = path.read_text()
-    header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-    spec, *platform = yaml.safe_load_all(text)
+    spec, *platform = yaml.safe_load_all(path.read_text())
     executors = spec["deploymentSpec"]["executors"]
     pods = [part["deploymentSpec"]["executors"] for item in platform for part in item["platforms"].values()]
     kept = _unique({name: [part, *(pod.get(name) for pod in pods)] for name, part in executors.items()})
@@ -30,7 +29,13 @@ def share_equal_parts(path: Path) -> None:
             for task in part.get("dag", {}).get("tasks", {}).values():
                 task["componentRef"]["name"] = kept[task["componentRef"]["name"]]
         _keep(spec["components"], kept)
-    path.write_text(header + yaml.safe_dump_all([spec, *platform], sort_keys=True, width=120))
+    path.write_text(_header(spec) + yaml.safe_dump_all([spec, *platform], sort_keys=True, width=120))
+
+
+def _header(spec: dict[str, Any]) -> str:
+    """KFP's comment at the top, which prints defaults that are mappings in the order of their keys: here they are sorted."""
+    ordered = json.loads(json.dumps(spec, sort_keys=True))
+    return str(extract_comments_from_pipeline_spec(ordered, spec["pipelineInfo"].get("description", "")))
 
 
 def _unique(parts: dict[str, Any]) -> dict[str, str]:

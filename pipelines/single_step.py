@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 from collections.abc import Mapping, Sequence
@@ -11,23 +10,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from components.shared.context import StepContext
+from pipelines.faces import FACES, face_of
 from pipelines.outputs import check_output_folder
 from pipelines.run_folder import RunFolder
 from pipelines.settings import RunSettings, SettingsError, did_you_mean
 
-# the steps' faces by name
-STEPS = {
-    "ingest": "components.ingest.component:ingest_data",
-    "difficulty": "components.difficulty.component:estimate",
-    "augmentation": "components.augmentation.component:augment_prompts",
-    "rollout": "components.rollout.component:roll_out_groups",
-    "warmup": "components.training.component:warm_up_policy",
-    "training": "components.training.component:train_policy",
-    "evaluation-before": "components.evaluation.component:evaluate_base",
-    "evaluation-after": "components.evaluation.component:evaluate_trained",
-    "promotion": "components.promotion.component:promote_policy",
-    "report": "components.report.component:write_report",
-}
+STEPS = tuple(name for name in FACES if name != "evaluation-champion")  # that one is the registry's, and a run's alone
 
 
 @dataclass(frozen=True)
@@ -59,8 +47,7 @@ def run_step(
         raise SettingsError(f"step: there is no {name!r}{did_you_mean(name, STEPS)}; there are {', '.join(STEPS)}")
     from kfp.dsl.types.type_annotations import InputAnnotation
 
-    module, _, component = STEPS[name].partition(":")
-    face = getattr(importlib.import_module(module), component).python_func
+    face = face_of(name)
     folder = RunFolder(run)
     context = StepContext(store=folder.store, seed=settings.pipeline.seed, run_name=folder.root.name)
     given: dict[str, Any] = {

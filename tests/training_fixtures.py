@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
+from components.shared.context import StepContext
 from components.shared.dataset import (
     FRAMES,
     QUARANTINE,
@@ -127,3 +129,24 @@ def stored_inputs(store: Store, root: Path, policy: Path, groups: int, responses
         "groups": put_files(store, "groups", {GROUPS: groups_to_parquet(made)}),
         "state": put_files(store, "state", {"progress.json": b"{}"}, {"stop_reason": ""}),
     }
+
+
+def warm_up_inputs(root: Path, policy: Path, store: str = "", **changes: object) -> SimpleNamespace:
+    """Five samples of the train split with a response, one without, one of another split; and the policy.
+
+    In a store below `root`, unless another is given.
+    """
+    samples = write_dataset(root / "dataset", 7)
+    taught = [item.model_copy(update={"response": ANSWERS[1], **changes}) for item in samples.values()]
+    taught[5] = taught[5].model_copy(update={"response": ""})
+    taught[6] = taught[6].model_copy(update={"split": "L1"})
+    write_records(root / "dataset" / SAMPLES, taught)
+    context = StepContext(store=store or str(root / "store"), seed=3)
+    copied = root / "policy"
+    shutil.copytree(policy, copied)
+    opened = context.open_store()
+    refs = {
+        "dataset": opened.put(root / "dataset", "dataset"),
+        "policy": opened.put(copied, "policy", {"model": "tiny"}),
+    }
+    return SimpleNamespace(context=context, refs=refs, store=opened)

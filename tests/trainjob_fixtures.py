@@ -93,7 +93,15 @@ class Round:
 
 def work_of(a_round: Round) -> Work:
     refs = {name: ref for name, ref in a_round.refs.items()}
-    return Work(settings=SETTINGS, context=a_round.context, key="training-x", base=None, adapter=None, **refs)
+    return Work(
+        settings=SETTINGS,
+        context=a_round.context,
+        key="training-x",
+        base=None,
+        adapter=None,
+        noted={"round": 1},
+        **refs,
+    )
 
 
 def at_work(cluster: Kubernetes) -> bool:

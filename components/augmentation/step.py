@@ -41,6 +41,8 @@ def augment(
 ) -> Outputs:
     """Artifact `augmentation`: one AugmentedSample a sample, in the round's order.
 
+    A shard leaves its share of the responses to the step that merges them, and no artifacts.
+
     Raises ValueError before any sampling if a reward cannot be used.
     """
     store, ledger = context.open_store(), context.open_ledger()
@@ -61,12 +63,13 @@ def augment(
     hard = [reader.sample(name) for name, kind in planned.items() if kind == "hint"]
     requests = [Request(sample, given_answer=answer_in_words(sample)) for sample in hard]
     shared = Sampling(context, ledger, key, policy, reader, sampler, sampling, rewards)
-    explained = {
-        group.sample_id: group
-        for group in sample_groups(
-            shared, requests, purpose="hint", label="Explaining hard samples", n=settings.hint_generations
-        )
-    }
+    explanations = sample_groups(
+        shared, requests, purpose="hint", label="Explaining hard samples", n=settings.hint_generations
+    )
+    if ledger.shard.is_part:
+        startup = sampler.startup_seconds - startup
+        return ledger.finish_share(key, time.perf_counter() - started - startup, startup)
+    explained = {group.sample_id: group for group in explanations}
     hints = _hints(rows, explained, reader, settings, _token_ends(shared)) if explained else {}
     done_to = []
     for row in rows:

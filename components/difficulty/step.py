@@ -42,6 +42,8 @@ def estimate_difficulty(
 ) -> Outputs:
     """Artifacts `difficulty` (a Difficulty and an un-augmented group a sample, in the round's order) and `buffer`.
 
+    A shard leaves its share of the groups to the step that merges them, and no artifacts.
+
     Raises ValueError before any sampling if the train split has fewer samples than a round takes, or a reward cannot be
     used.
     """
@@ -62,6 +64,9 @@ def estimate_difficulty(
     largest = [max_reward(sample, rewards.reward_funcs, rewards.reward_weights) for sample in samples]
     shared = Sampling(context, ledger, key, policy, reader, sampler, sampling, rewards)
     groups = sample_groups(shared, [Request(s) for s in samples], purpose="difficulty", label="Estimating difficulty")
+    if ledger.shard.is_part:
+        startup = sampler.startup_seconds - startup
+        return ledger.finish_share(key, time.perf_counter() - started - startup, startup)
 
     means = [normalised_mean(_rewards(group), most) for group, most in zip(groups, largest, strict=True)]
     old = artifacts.read_buffer(store.get(buffer))

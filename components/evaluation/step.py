@@ -13,11 +13,11 @@ from components.evaluation.settings import EvaluationSettings
 from components.shared.context import StepContext
 from components.shared.generation import Sampler
 from components.shared.ledger import Outputs
-from components.shared.progress import progress
 from components.shared.rewards.settings import RewardSettings
 from components.shared.sampling.keys import sampling_key
 from components.shared.sampling.settings import SamplingSettings
-from components.shared.schemas import PROMOTION_SPLIT, ArtifactRef, Sample
+from components.shared.schemas import PROMOTION_SPLIT, ArtifactRef
+from components.shared.sharding import Chunk, made_chunks
 
 
 def evaluate(
@@ -32,7 +32,8 @@ def evaluate(
     """Ask the policy every question of the levels and score its answers.
 
     Leaves one artifact, `scores`; `results` holds the headline figures by metric name. With `baseline` (another
-    policy's scores over the same questions) the paired differences and the flipped greedy answers are there too.
+    policy's scores over the same questions) the paired differences and the flipped greedy answers are there too. A shard
+    leaves its share of the answers to the step that merges them, and no artifact.
 
     Raises ValueError if a level is unknown, or if the baseline answers other questions.
     """
@@ -55,18 +56,23 @@ def evaluate(
     levels = chosen_levels(reader, settings.levels)
     samples = chosen_questions(reader, levels, settings.questions_per_level, context.seed)
     before = paired([sample.id for sample in samples], read_answers(store.get(baseline))) if baseline else []
-    folder = store.get(policy)
     startup_before = sampler.startup_seconds
-    answers = []
-    with progress(f"Evaluating ({label})", total=len(samples), unit="questions") as advance:
-        for start in range(0, len(samples), settings.chunk_questions):
-            chunk = samples[start : start + settings.chunk_questions]
 
-            def make(chunk: list[Sample] = chunk) -> bytes:
-                return answers_to_parquet(answer_questions(reader, folder, chunk, settings, sampler, context.seed))
+    def chunk(start: int) -> Chunk:
+        asked = samples[start : start + settings.chunk_questions]
 
-            answers += answers_from_parquet(ledger.chunk(key, f"{start:07d}", make))
-            advance(len(chunk))
+        def make() -> bytes:
+            folder = store.get(policy)  # whoever finds all answers there needs no policy
+            return answers_to_parquet(answer_questions(reader, folder, asked, settings, sampler, context.seed))
+
+        return Chunk(name=f"{start:07d}", prompts=len(asked), make=make)
+
+    chunks = [chunk(start) for start in range(0, len(samples), settings.chunk_questions)]
+    made = made_chunks(ledger, key, chunks, label=f"Evaluating ({label})", unit="questions")
+    answers = [answer for data in made for answer in answers_from_parquet(data)]
+    if ledger.shard.is_part:
+        startup = sampler.startup_seconds - startup_before
+        return ledger.finish_share(key, time.monotonic() - started - startup, startup)
 
     figures = _figures(answers, before, settings, context.seed)
     about = {"schema_version": 1, "label": label, "dataset": dataset.digest, "policy": policy.digest}

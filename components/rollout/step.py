@@ -46,7 +46,8 @@ def roll_out(
     """Artifact `groups`: the scored groups to train on, in the round's order.
 
     An un-augmented sample's group is the one that difficulty sampled. With `mix_original` an augmented sample's
-    un-augmented group stands before its augmented one. Raises ValueError before any sampling if the inputs are of
+    un-augmented group stands before its augmented one. A shard leaves its share of what is sampled again to the step that
+    merges them, and no artifacts. Raises ValueError before any sampling if the inputs are of
     different rounds, or a reward cannot be used.
     """
     store, ledger = context.open_store(), context.open_ledger()
@@ -68,6 +69,9 @@ def roll_out(
     requests = [Request(reader.sample(row.sample_id), row.augmentation) for row in augmented]
     shared = Sampling(context, ledger, key, policy, reader, sampler, sampling, rewards)
     sampled = sample_groups(shared, requests, purpose="rollout", label="Sampling augmented prompts")
+    if ledger.shard.is_part:
+        startup = sampler.startup_seconds - startup
+        return ledger.finish_share(key, time.perf_counter() - started - startup, startup)
     again = {group.sample_id: group for group in sampled}
     groups: list[Group] = []
     for row in rows:

@@ -10,6 +10,7 @@ import numpy as np
 from components.shared.files import sha256_bytes
 from components.shared.ledger import Ledger
 from components.shared.schemas import Record
+from components.shared.sharding import WHOLE, Shard
 from components.shared.store import Store, StoreSettings, open_store
 
 
@@ -25,6 +26,7 @@ class StepContext(Record):
     experiment: str = "deepvideo"
     parent_run_id: str = ""  # MLflow's id of the pipeline run's own run
     task_run_id: str = ""  # MLflow's id of the run that Kubeflow hands down to this task
+    shard: Shard = WHOLE  # which of the step's chunks this task makes
 
     def in_this_task(self) -> StepContext:
         """With the MLflow run that Kubeflow hands down to this task, if it does (MLFLOW_RUN_ID).
@@ -42,7 +44,7 @@ class StepContext(Record):
 
     def open_ledger(self) -> Ledger:
         """The ledger in this run's store."""
-        return Ledger(self.open_store(), self.run_name, self.round)
+        return Ledger(self.open_store(), self.run_name, self.round, self.shard)
 
 
 @functools.cache

@@ -28,7 +28,12 @@ _SAMPLED = ("warmup", "training")  # steps during which the machine is watched
 
 
 def step_component(role: str) -> Any:
-    """The decorator of every component: our image of that role, kfp baked in, nothing installed when a pod starts."""
+    """The decorator of every component: our image of that role, kfp baked in, nothing installed when a pod starts.
+
+    Inside a task, where KFP's `dsl` leaves out what only the compiler needs, it leaves a face the plain function it is.
+    """
+    if not hasattr(dsl, "component"):
+        return lambda face: face
     return functools.partial(dsl.component, base_image=image(role), install_kfp_package=False)
 
 
@@ -61,13 +66,17 @@ class StepFace:
         self._settings: dict[str, Any] = json.loads(settings)
         self._started = time.monotonic()
         self._inputs: list[ArtifactRef] = []
-        self._alive = SignsOfLife(self.context.open_store(), self.context.run_name, self.label)
+        self._alive = SignsOfLife(self.context.open_store(), self.context.run_name, self._whole_step)
         self._system = SystemMetrics(self.context, step) if step in _SAMPLED else None
         step_started(self.label)
 
     @property
     def label(self) -> str:
-        """The step's name, with its round inside rounds."""
+        """The step's name, with its round inside rounds and, if it makes only a share, its shard."""
+        return f"{self._whole_step}, {self.context.shard}" if self.context.shard.is_part else self._whole_step
+
+    @property
+    def _whole_step(self) -> str:
         return f"{self.step}, round {self.context.round}" if self.context.round else self.step
 
     def ref(self, artifact: dsl.Artifact) -> ArtifactRef:
@@ -91,7 +100,8 @@ class StepFace:
     ) -> None:
         """Write the step's artifacts by name, its scalar results as KFP metrics, and all of them to MLflow.
 
-        `reports` becomes `earlier` (what the steps before reported) with this step's report at its end.
+        `reports` becomes `earlier` (what the steps before reported) with this step's report at its end. A shard has none
+        of these: the step that merges them does it.
         """
         self.finish_parts({self.step: outputs}, artifacts, metrics=metrics, reports=reports, earlier=earlier)
 
@@ -108,6 +118,10 @@ class StepFace:
         from components.shared.progress import step_finished
         from components.shared.tracking import track_step
 
+        if self.context.shard.is_part:
+            self._alive.stop(done=False)
+            step_finished(self.label, time.monotonic() - self._started)
+            return
         refs = {name: ref for outputs in parts.values() for name, ref in outputs.artifacts.items()}
         for name, artifact in artifacts.items():
             write_ref(artifact, refs[name])

@@ -20,9 +20,11 @@ from components.shared.engines import loaded_engines
 from components.shared.files import sha256_bytes, sha256_file
 from components.shared.runs import note_work
 from components.shared.schemas import ArtifactRef, Record
+from components.shared.sharding import WHOLE, Shard
 from components.shared.store import Store, StoreError
 
 LEDGER, UNFINISHED = "ledger", "work"  # where finished and unfinished work lies in the store
+_SHARE = "share-"  # begins the names of what shards leave beside their chunks
 
 
 @functools.cache
@@ -63,10 +65,13 @@ class LedgerRecord(Record):
 
 
 class Ledger:
-    """The record of finished and half-finished work in a store. `run` and `round` are told to the lineage."""
+    """The record of finished and half-finished work in a store. `run` and `round` are told to the lineage.
 
-    def __init__(self, store: Store, run: str = "", round_index: int = 0) -> None:
-        self.store, self.run, self.round = store, run, round_index
+    A ledger of a `shard` makes chunks, and leaves it to the step itself to finish the work.
+    """
+
+    def __init__(self, store: Store, run: str = "", round_index: int = 0, shard: Shard = WHOLE) -> None:
+        self.store, self.run, self.round, self.shard = store, run, round_index, shard
         self._asked: dict[str, Work] = {}  # of the keys that were made here
         self._noted: set[str] = set()
 
@@ -85,10 +90,24 @@ class Ledger:
         return record.outputs if record and not record.collected else None
 
     def finish(self, key: str, outputs: Outputs) -> Outputs:
-        """Record the work as finished, with the versions of the engines that this process used, and drop its chunks."""
-        known = outputs.results.get("engines")
-        engines = {**loaded_engines(), **(known if isinstance(known, dict) else {})}
-        outputs = outputs.model_copy(update={"results": {**outputs.results, "engines": engines}})
+        """Record the work as finished, with the versions of the engines that this process used, and drop its chunks.
+
+        Where shards made the chunks, their engines count too, and the seconds of the slowest shard. Raises RuntimeError
+        in a shard, which has only a part of the work.
+        """
+        if self.shard.is_part:
+            raise RuntimeError(f"{key}: {self.shard} cannot finish the work of all")
+        outputs = _with_engines(outputs)
+        if shares := self._shares(key):
+            engines = [share.results["engines"] for share in shares] + [outputs.results["engines"]]
+            merged = {name: version for found in engines for name, version in found.items()}  # type: ignore[attr-defined]
+            outputs = outputs.model_copy(
+                update={
+                    "results": {**outputs.results, "engines": merged},
+                    "seconds": outputs.seconds + max(share.seconds for share in shares),
+                    "startup_seconds": outputs.startup_seconds + max(share.startup_seconds for share in shares),
+                }
+            )
         who = {"run": self.run, "round": self.round, "finished": datetime.now(UTC).isoformat(timespec="milliseconds")}
         record = LedgerRecord(work=self._asked.get(key, Work()).model_copy(update=who), outputs=outputs)
         self._note(key)
@@ -105,11 +124,43 @@ class Ledger:
             self.store.write_object(f"{UNFINISHED}/{key}/{name}", found)
         return found
 
+    def chunk_names(self, key: str) -> set[str]:
+        """The names of the chunks of unfinished work that are in the store."""
+        return {name.rpartition("/")[2] for name in self.store.list_objects(f"{UNFINISHED}/{key}")}
+
+    def finish_share(self, key: str, seconds: float, startup_seconds: float) -> Outputs:
+        """Leave beside a shard's chunks what making them took: it goes into the outputs of the finished work.
+
+        A share that is made once more adds its own to what is there; what a killed try took is not known.
+        """
+        name = f"{UNFINISHED}/{key}/{_SHARE}{self.shard.number}-of-{self.shard.count}.json"
+        found = self.store.read_object(name)
+        before = Outputs.model_validate_json(found) if found else Outputs()
+        outputs = _with_engines(
+            Outputs(
+                results=before.results,
+                seconds=before.seconds + seconds,
+                startup_seconds=before.startup_seconds + startup_seconds,
+            )
+        )
+        self.store.write_object(name, outputs.model_dump_json().encode())
+        return outputs
+
+    def _shares(self, key: str) -> list[Outputs]:
+        names = [f"{UNFINISHED}/{key}/{name}" for name in self.chunk_names(key) if name.startswith(_SHARE)]
+        return [Outputs.model_validate_json(raw) for raw in self.store.read_objects(names).values() if raw]
+
     def _note(self, key: str) -> None:
         """Let the run be seen to need this work, before it is looked for: garbage collection then keeps it."""
         if self.run and key not in self._noted:
             note_work(self.store, self.run, key, self._asked.get(key, Work()).inputs)
             self._noted.add(key)
+
+
+def _with_engines(outputs: Outputs) -> Outputs:
+    known = outputs.results.get("engines")
+    engines = {**loaded_engines(), **(known if isinstance(known, dict) else {})}
+    return outputs.model_copy(update={"results": {**outputs.results, "engines": engines}})
 
 
 def read_ledger(store: Store) -> dict[str, LedgerRecord]:

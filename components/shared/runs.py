@@ -134,11 +134,12 @@ class SignsOfLife:
             except StoreError as error:  # the step's own requests will fail, or the store comes back
                 log.warning("no sign of life of run %s could be written: %s", self._name, error)
 
-    def stop(self) -> None:
-        """No further sign: the step is done."""
+    def stop(self, done: bool = True) -> None:
+        """No further sign. Unless the step is `done` it stays the one at work: others go on with it."""
         self._stopped.set()
         self._thread.join()  # a sign that is being written would come after the last one
-        self._store.write_object(self._object, b"")
+        if done:
+            self._store.write_object(self._object, b"")
 
 
 def run_folder(name: str) -> str:

@@ -77,6 +77,12 @@ def warm_up_policy(
     new_policy: dsl.Output[dsl.Model],
     new_reports: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
+    nodes: str = "",
+    gpu_type: str = "",
+    gpu_tolerations: list = [],  # noqa: B006
+    memory: str = "",
+    node_selector: dict = {},  # noqa: B006
+    store_secret: str = "",
 ):
     """Fine-tune the base policy on given responses before the first round.
 
@@ -84,9 +90,12 @@ def warm_up_policy(
         dataset: Reference to the samples, their targets and their frames.
         policy: Reference to the base policy.
         new_policy: Reference to the policy that the first round starts from.
+        nodes: The compiled settings of a TrainJob's nodes; empty: this pod trains by itself.
+        gpu_type: What the run sets of the nodes, as the further ones; empty: nothing.
     """
     from components.shared.face import StepFace
     from components.training.settings import TrainingSettings
+    from components.training.trainjob.nodes import nodes_of
     from components.training.warmup import STEP, warm_up
     from components.training.warmup_settings import WarmupSettings
 
@@ -97,5 +106,13 @@ def warm_up_policy(
         face.settings("warmup", WarmupSettings),
         face.settings("training", TrainingSettings),
         face.context,
+        nodes_of(
+            nodes,
+            gpu_tolerations,
+            gpu_type=gpu_type,
+            memory=memory,
+            node_selector=node_selector,
+            store_secret=store_secret,
+        ),
     )
     face.finish(outputs, {"policy": new_policy}, metrics=metrics, reports=new_reports, earlier=reports)

@@ -14,26 +14,27 @@ _NOT_AVERAGED = ("step", "num_tokens", "skipped")
 
 
 class Trained(Record):
-    """A trained round."""
+    """A trained round or warm-up."""
 
-    policy: ArtifactRef
-    state: ArtifactRef
+    artifacts: dict[str, ArtifactRef]  # policy, and a round's state
     stop_reason: str
     report: Report
 
 
 def store_trained(work: Work, output: Path, report: Report) -> Trained:
     """Put what the workers wrote below `output` into the store. The state is told which policy it belongs to."""
-    store, round_index = work.context.open_store(), work.context.round
-    policy = store.put(output / POLICY, "policy", {**work.policy.metadata, "round": round_index})
+    store = work.context.open_store()
+    policy = store.put(output / POLICY, "policy", {**work.policy.metadata, **work.noted})
+    if work.state is None:
+        return Trained(artifacts={"policy": policy}, stop_reason="", report=report)
     progress = read_progress(output / STATE).model_copy(update={"policy": policy.digest})
     write_progress(output / STATE, progress)
     state = store.put(
         output / STATE,
         "state",
-        {"round": round_index, "global_step": progress.global_step, "stop_reason": progress.stop_reason},
+        {**work.noted, "global_step": progress.global_step, "stop_reason": progress.stop_reason},
     )
-    return Trained(policy=policy, state=state, stop_reason=progress.stop_reason, report=report)
+    return Trained(artifacts={"policy": policy, "state": state}, stop_reason=progress.stop_reason, report=report)
 
 
 def round_results(groups: Sequence[Group], report: Report, stop_reason: str) -> dict[str, object]:

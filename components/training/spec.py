@@ -31,9 +31,9 @@ class WorkerSpec(Record):
 
 
 class Work(Record):
-    """A round by reference: the same wherever it is trained."""
+    """A round, or a warm-up, by reference: the same wherever it is trained."""
 
-    settings: TrainingSettings
+    settings: TrainingSettings | SupervisedSettings
     context: StepContext
     key: str
     dataset: ArtifactRef
@@ -42,11 +42,14 @@ class Work(Record):
     adapter: Adapter | None
     reference: ArtifactRef | None
     groups: ArtifactRef
-    state: ArtifactRef
+    state: ArtifactRef | None  # None in a warm-up, which starts from nothing and hands no state on
+    noted: dict[str, int]  # what the new policy's metadata say of this work
 
     def fetched(self, output: Path) -> WorkerSpec:
         """For the workers of this machine, which then has all artifacts. `output` is where they write."""
         store = self.context.open_store()
+        nothing = output.with_name("nothing")
+        nothing.mkdir()
         return WorkerSpec(
             settings=self.settings,
             context=self.context,
@@ -57,7 +60,7 @@ class Work(Record):
             adapter=self.adapter,
             reference=store.get(self.reference) if self.reference else None,
             groups=store.get(self.groups) / GROUPS,
-            state=store.get(self.state),
+            state=store.get(self.state) if self.state else nothing,
             output=output,
         )
 

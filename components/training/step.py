@@ -75,13 +75,14 @@ def train(
         reference=reference if settings.needs_reference else None,
         groups=groups,
         state=state,
+        noted={"round": context.round},
     )
     trained = train_on_nodes(work, nodes) if nodes else train_here(work)
     drop_checkpoint(store, key)
     return ledger.finish(
         key,
         Outputs(
-            artifacts={"policy": trained.policy, "state": trained.state},
+            artifacts=trained.artifacts,
             results=round_results(found, trained.report, trained.stop_reason),
             seconds=time.monotonic() - started - trained.report.startup_seconds,
             startup_seconds=trained.report.startup_seconds,

@@ -6,7 +6,6 @@ ranks, checkpoints and proof of the frozen weights.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +17,16 @@ from components.shared.groups import groups_to_parquet
 from components.shared.ledger import Outputs
 from components.shared.policy_inputs import load_processor
 from components.shared.progress import progress
+from components.shared.sampling.artifacts import GROUPS, put_files
 from components.shared.schemas import TRAIN_SPLIT, ArtifactRef
 from components.training.checkpoint import drop_checkpoint
-from components.training.launch import launch
+from components.training.launch import train_here
 from components.training.settings import TrainingSettings
-from components.training.spec import POLICY, Report, WorkerSpec
+from components.training.spec import Report, Work
 from components.training.state import Adapter
 from components.training.targets import Targets, make_targets
+from components.training.trainjob.nodes import Nodes
+from components.training.trainjob.run import train_on_nodes
 from components.training.warmup_settings import WarmupSettings, supervised
 
 STEP = "warmup"
@@ -37,12 +39,15 @@ def warm_up(
     settings: WarmupSettings,
     training: TrainingSettings,
     context: StepContext,
+    nodes: Nodes | None = None,
 ) -> Outputs:
-    """Artifact: `policy`. Results: counts of targets, `loss_first_epoch` and `loss_last_epoch` (nats a token), `steps`.
+    """Artifacts: `policy`, and the `targets` it learns, as groups.
 
-    The optimizer, ranks and memory are `training`'s. Adam's state is not handed on: the rounds start their own. Raises
-    ValueError if no sample of the train split has a target, and ChildFailed if a training process fails; called again
-    after that or after a kill, it goes on from its last checkpoint.
+    Results: counts of targets, `loss_first_epoch` and `loss_last_epoch` (nats a token), `steps`.
+
+    The optimizer, ranks, memory and `nodes` are `training`'s. Adam's state is not handed on: the rounds start their own.
+    Raises ValueError if no sample of the train split has a target, ChildFailed if a training process fails, and
+    TrainJobError if a TrainJob does; called again after that or after a kill, it goes on from its last checkpoint.
     """
     started = time.monotonic()
     store, ledger = context.open_store(), context.open_ledger()
@@ -50,39 +55,31 @@ def warm_up(
     key = ledger.key(STEP, {"dataset": dataset.digest, "policy": policy.digest}, told, context.seed)
     if done := ledger.finished(key):
         return done
-    reader, policy_folder = DatasetReader(store.get(dataset)), store.get(policy)
-    targets = _targets(reader, policy_folder, dataset, settings)
+    targets = _targets(DatasetReader(store.get(dataset)), store.get(policy), dataset, settings)
     settings_of_workers = supervised(settings, training, len(targets.groups))
-    with tempfile.TemporaryDirectory(prefix="deepvideo-warmup-", ignore_cleanup_errors=True) as scratch:
-        work = Path(scratch)
-        for name in ("output", "state"):
-            (work / name).mkdir()
-        (work / "targets.parquet").write_bytes(groups_to_parquet(targets.groups))
-        report = launch(
-            WorkerSpec(
-                settings=settings_of_workers,
-                context=context,
-                key=key,
-                dataset=reader.folder,
-                policy=policy_folder,
-                base=policy_folder if settings_of_workers.lora_r else None,
-                adapter=Adapter.of(settings_of_workers, policy.digest),
-                reference=None,
-                groups=work / "targets.parquet",
-                state=work / "state",
-                output=work / "output",
-            ),
-            work,
-        )
-        warm = store.put(work / "output" / POLICY, "policy", {**policy.metadata, "warmup": settings.num_train_epochs})
+    adapter = Adapter.of(settings_of_workers, policy.digest)
+    work = Work(
+        settings=settings_of_workers,
+        context=context,
+        key=key,
+        dataset=dataset,
+        policy=policy,
+        base=policy if adapter else None,
+        adapter=adapter,
+        reference=None,
+        groups=put_files(store, "groups", {GROUPS: groups_to_parquet(targets.groups)}),
+        state=None,
+        noted={"warmup": settings.num_train_epochs},
+    )
+    trained = train_on_nodes(work, nodes) if nodes else train_here(work)
     drop_checkpoint(store, key)
     return ledger.finish(
         key,
         Outputs(
-            artifacts={"policy": warm},
-            results=_results(targets, report, settings.num_train_epochs),
-            seconds=time.monotonic() - started - report.startup_seconds,
-            startup_seconds=report.startup_seconds,
+            artifacts={**trained.artifacts, "targets": work.groups},
+            results=_results(targets, trained.report, settings.num_train_epochs),
+            seconds=time.monotonic() - started - trained.report.startup_seconds,
+            startup_seconds=trained.report.startup_seconds,
         ),
     )
 

@@ -32,7 +32,7 @@ def check_store(folder: RunFolder) -> list[str]:
         bucket = folder.store.removeprefix("s3://").partition("/")[0]
         if open_s3().get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
             faults.append(f"bucket {bucket}: versioning is off")
-    with tempfile.TemporaryDirectory() as scratch, _empty_cache(Path(scratch)):
+    with tempfile.TemporaryDirectory() as scratch, empty_cache(Path(scratch)):
         versions = folder.open_store().versions()
         for version in versions:
             try:
@@ -77,7 +77,7 @@ def check_users() -> list[str]:
 
 
 @contextlib.contextmanager
-def _empty_cache(folder: Path) -> Iterator[None]:
+def empty_cache(folder: Path) -> Iterator[None]:
     before = os.environ.get("DEEPVIDEO_CACHE")
     os.environ["DEEPVIDEO_CACHE"] = str(folder / "cache")
     try:

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
@@ -22,11 +23,20 @@ from pipelines.containers.radosgw import Gateway
 _BUCKET = "deepvideo"
 
 
-@contextlib.contextmanager
-def services(folder: Path) -> Iterator[dict[str, str]]:
-    """The variables of both services, running for the block; they keep their data, keys and ports in `folder`.
+@dataclass(frozen=True)
+class Services:
+    """The variables that name both services, and the servers that this process started for them."""
 
-    Where another process runs those of `folder` already, they are its. Raises RuntimeError, naming the package or the
+    variables: dict[str, str]
+    gateway: Gateway | None = None
+    mlflow: MlflowServer | None = None
+
+
+@contextlib.contextmanager
+def services(folder: Path) -> Iterator[Services]:
+    """Both services, running for the block; they keep their data, keys and ports in `folder`.
+
+    Where another process runs those of `folder` already, the variables are its. Raises RuntimeError, naming the package or the
     log, if one does not start.
     """
     folder = folder.absolute()
@@ -38,21 +48,22 @@ def services(folder: Path) -> Iterator[dict[str, str]]:
         except BlockingIOError:
             if not told.is_file():
                 raise RuntimeError(f"{folder}: another process is starting these services; try again soon") from None
-            yield json.loads(told.read_text())
+            yield Services(json.loads(told.read_text()))
             return
         told.unlink(missing_ok=True)
-        variables = _start(folder, running)
+        started = _start(folder, running)
         told.touch(mode=0o600)
-        told.write_text(json.dumps(variables))
+        told.write_text(json.dumps(started.variables))
         try:
-            yield variables
+            yield started
         finally:
             told.unlink(missing_ok=True)
 
 
-def _start(folder: Path, running: contextlib.ExitStack) -> dict[str, str]:
+def _start(folder: Path, running: contextlib.ExitStack) -> Services:
     known = _secrets(folder / "secrets.json")
     variables: dict[str, str] = {}
+    gateway, server = None, None
     store = os.environ.get(STORE, "")
     if not store:
         (folder / "s3").mkdir(exist_ok=True)
@@ -78,7 +89,7 @@ def _start(folder: Path, running: contextlib.ExitStack) -> dict[str, str]:
         running.callback(server.kill)
         server.start()
         variables[TRACKING] = server.url
-    return {**variables, MLFLOW: variables[TRACKING]}
+    return Services({**variables, MLFLOW: variables[TRACKING]}, gateway, server)
 
 
 def _secrets(path: Path) -> dict[str, str]:

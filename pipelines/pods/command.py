@@ -15,7 +15,9 @@ _WIDTH = 230  # columns; narrower, the table cannot be read
 
 
 def resources(
-    pipeline: Annotated[Path, typer.Argument(help="IR YAML that `deepvideo compile` wrote.")] = Path("pipeline.yaml"),
+    pipeline: Annotated[
+        Path, typer.Argument(help="What `deepvideo compile` wrote, with --manifests or without.")
+    ] = Path("pipeline.yaml"),
 ) -> None:
     """Show what each step of a compiled pipeline asks Kubernetes for: image, GPUs, nodes, memory, retries, secrets."""
     if not pipeline.is_file():

@@ -8,6 +8,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 from components.shared.images import ROLES, image
+from components.shared.sharding import MERGES
 from components.training.trainjob.nodes import FIELD_PATHS, Nodes
 from pipelines.closing.notice import SECRET_KEYS
 from pipelines.pods.inputs import POD_INPUTS
@@ -28,9 +29,13 @@ class Placement:
         self.settings = settings
         self.inputs = inputs
 
-    def apply(self, task: dsl.PipelineTask, step: str) -> dsl.PipelineTask:
-        """Put the step's pod settings on its task."""
+    def apply(self, task: dsl.PipelineTask, step: str, merges: int = 0) -> dsl.PipelineTask:
+        """Put the step's pod settings on its task. One that `merges` what so many shards made gets no GPU."""
         section, pods, overridden = self._pods(task, step)
+        beside_gpus = bool(merges and pods.gpu_count)
+        if beside_gpus:
+            task.set_env_variable(MERGES, str(merges))
+            pods = self._merging(pods)
         if self._on_nodes(step):
             section, pods, overridden = "light_pods", self._launching(task, pods), {}
         memory = self._value(f"{section}.memory", pods.memory, "memory" in overridden)
@@ -38,7 +43,7 @@ class Placement:
         task.set_retry(pods.retries, f"{pods.retry_wait}s", pods.retry_factor, f"{pods.retry_wait_max}s")
         if not self._on_nodes(step):  # a TrainJob has its own, and may wait in a queue before that begins
             kubernetes.set_timeout(task, pods.timeout)
-        self._schedule(task, section, pods, overridden)
+        self._schedule(task, section, pods, overridden, beside_gpus)
         kubernetes.empty_dir_mount(task, "scratch", "/scratch", size_limit=pods.scratch)
         if pods.shared_memory:
             kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=pods.shared_memory)
@@ -67,7 +72,7 @@ class Placement:
         return type(base).model_validate({**base.model_dump(), **overridden}), overridden
 
     def _on_nodes(self, step: str) -> bool:
-        return step == "training" and self.settings.training_pods.num_nodes > 1
+        return step in ("training", "warmup") and self.settings.training_pods.num_nodes > 1
 
     def _launching(self, task: dsl.PipelineTask, pods: PodSettings) -> PodSettings:
         """Of a pod that starts a TrainJob and waits for it: a light one's, tried again as training is."""
@@ -77,12 +82,24 @@ class Placement:
         names = ("retries", "retry_wait", "retry_factor", "retry_wait_max")
         return self.settings.light_pods.model_copy(update={name: getattr(pods, name) for name in names})
 
-    def nodes(self) -> dict[str, Any]:
-        """What the training task is told of a TrainJob's nodes: compiled in, and what the run sets; empty where it has none."""
-        if not self._on_nodes("training"):
+    def _merging(self, pods: PodSettings) -> PodSettings:
+        """Of a pod that merges what shards made: a light one's, on their nodes and in their image.
+
+        The key of what it looks for names the engines' versions, and those of the image's CPU variant are others.
+        """
+        light = self.settings.light_pods
+        names = ("cpu", "memory", "shared_memory")
+        return pods.model_copy(update={"gpu_count": 0, **{name: getattr(light, name) for name in names}})
+
+    def nodes(self, step: str) -> dict[str, Any]:
+        """What the task of training, or of a warm-up, is told of a TrainJob's nodes: compiled in, and what the run sets.
+
+        Empty where it has none.
+        """
+        if not self._on_nodes(step):
             return {}
         cluster, section = self.settings.cluster, "training_pods"
-        pods, overridden = self._with_overrides(section, "training")
+        pods, overridden = self._with_overrides(section, step)
         nodes = Nodes(
             count=self.settings.training_pods.num_nodes,
             runtime=cluster.training_runtime,
@@ -135,15 +152,21 @@ class Placement:
         name = next((name for name, path in POD_INPUTS.items() if path == setting), "")
         return compiled_in if overridden else self.inputs.get(name, compiled_in)
 
-    def _schedule(self, task: dsl.PipelineTask, section: str, pods: PodSettings, overridden: dict[str, str]) -> None:
+    def _schedule(
+        self, task: dsl.PipelineTask, section: str, pods: PodSettings, overridden: dict[str, str], beside_gpus: bool
+    ) -> None:
         cluster = self.settings.cluster
         selector = self._value(f"{section}.node_selector", pairs(pods.node_selector), "node_selector" in overridden)
         if selector != {}:
             kubernetes.add_node_selector_json(task, selector)
         kubernetes.add_toleration_json(task, [toleration(taint) for taint in pods.tolerations])
         if pods.gpu_count:
-            task.set_accelerator_type(self._value("cluster.gpu_type", cluster.gpu_type))
+            gpu_type = self._value("cluster.gpu_type", cluster.gpu_type)
+            task.set_accelerator_type(gpu_type)
+            if gpu_type is not cluster.gpu_type:  # KFP forgets to hand it into a loop
+                task.register_pipeline_channels([gpu_type])
             task.set_accelerator_limit(str(pods.gpu_count))
+        if pods.gpu_count or beside_gpus:
             taints = [toleration(taint) for taint in cluster.gpu_tolerations]
             kubernetes.add_toleration_json(task, self._value("cluster.gpu_tolerations", taints))
 
@@ -176,18 +199,18 @@ def _same(names: tuple[str, ...]) -> dict[str, str]:
     return {name: name for name in names}
 
 
-Place = Callable[[dsl.PipelineTask, str, str], dsl.PipelineTask]
+Place = Callable[..., dsl.PipelineTask]
 
 
 def placer(settings: RunSettings, cluster: bool, inputs: dict[str, Any]) -> Place:
-    """What is done to every task, given its step and its name in the UI."""
+    """What is done to every task, given its step, its name in the UI, and how many shards it merges, if it does."""
     pods = Placement(settings, inputs) if cluster else None
 
-    def place(task: dsl.PipelineTask, step: str, display_name: str) -> dsl.PipelineTask:
+    def place(task: dsl.PipelineTask, step: str, display_name: str, merges: int = 0) -> dsl.PipelineTask:
         # without KFP's caching: its key knows names, not contents. Ours is the ledger.
         task.set_display_name(display_name).set_caching_options(False)
         if pods:
-            return pods.apply(task, step)
+            return pods.apply(task, step, merges)
         if getattr(settings, f"{_role(task)}_pods").gpu_count == 0:
             task.set_container_image(image(_role(task), cpu=True))  # for a run in containers
         return task
@@ -195,6 +218,6 @@ def placer(settings: RunSettings, cluster: bool, inputs: dict[str, Any]) -> Plac
     return place
 
 
-def training_nodes(settings: RunSettings, cluster: bool, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The training task's arguments about a TrainJob's nodes, by name; none where it trains in its own pod."""
-    return Placement(settings, inputs).nodes() if cluster else {}
+def training_nodes(settings: RunSettings, cluster: bool, inputs: dict[str, Any], step: str) -> dict[str, Any]:
+    """The arguments about a TrainJob's nodes, by name, of the task `step`; none where it trains in its own pod."""
+    return Placement(settings, inputs).nodes(step) if cluster else {}

@@ -92,8 +92,8 @@ class TrainingPodSettings(PodSettings):
 
     num_nodes: int = setting(
         1,
-        "Nodes that a round is trained on, each a pod as these settings say, with nproc_per_node processes: 1 is the step's"
-        " own pod, more are a Kubeflow TrainJob's. A warm-up has one.",
+        "Nodes that a round, or the warm-up, is trained on, each a pod as these settings say, with nproc_per_node"
+        " processes: 1 is the step's own pod, more are a Kubeflow TrainJob's.",
         unit="nodes",
         compiled=True,
         ge=1,

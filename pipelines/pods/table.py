@@ -8,13 +8,14 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from components.shared.images import LOCAL_REGISTRY
 from components.training.trainjob.nodes import Nodes
 from pipelines.closing.group import is_closed_group
+from pipelines.pods.reading import read_ir
 
 _CHANNEL = re.compile(r"\{\{\$\.inputs\.parameters\['(.+)'\]\}\}")
 _SHM = "/dev/shm"
@@ -47,8 +48,7 @@ class Pod(NamedTuple):
 
 def read_pods(ir: Path) -> list[Pod]:
     """The rows of a compiled pipeline in the order in which its tasks run; rounds that are equal give their rows once."""
-    spec, *platforms = yaml.safe_load_all(ir.read_text())
-    pods = platforms[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if platforms else {}
+    spec, pods = read_ir(ir)
     inputs = spec["root"]["inputDefinitions"]["parameters"]
     scope = {name: Given(item.get("defaultValue"), name) for name, item in inputs.items()}
     rows = []
@@ -78,6 +78,9 @@ def _tasks(
             inside = component["dag"]["tasks"]
             if is_closed_group(task):
                 yield from _tasks(spec, inside, {**scope, **known}, above)
+            elif "parameterIterator" in task:  # a row for all of the loop's pods, under its name, which counts them
+                for _, each, label, values in _tasks(spec, inside, {**scope, **known}, above):
+                    yield name, each, label, values
             else:
                 yield from _tasks(spec, inside, known, f"{name}: ")
         else:
@@ -177,7 +180,9 @@ def _all_rounds(names: list[str]) -> str:
 def print_pods(ir: Path, console: Console) -> None:
     """The table of a compiled pipeline; what a run can set is marked with a star."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("task", "image", "CPU", "memory", "GPUs", "nodes", "tolerates", "/dev/shm", "timeout", "retries"):
+    table.add_column("task", overflow="fold")
+    table.add_column("image", no_wrap=True)  # to be compared, and copied
+    for name in ("CPU", "memory", "GPUs", "nodes", "tolerates", "/dev/shm", "timeout", "retries"):
         table.add_column(name, overflow="fold")
     table.add_column("secrets", overflow="fold")
     inputs: set[str] = set()
@@ -186,7 +191,7 @@ def print_pods(ir: Path, console: Console) -> None:
         inputs |= {item.run_input for item in given if item.run_input}
         table.add_row(
             pod.task,
-            pod.image.rpartition("/")[2],
+            pod.image.removeprefix(f"{LOCAL_REGISTRY}/"),
             pod.cpu,
             _shown(pod.memory, str(pod.memory.value)),
             f"{pod.gpus} {_shown(pod.gpu_type, pod.gpu_type.value)}" if pod.gpus else "",

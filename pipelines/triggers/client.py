@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,10 @@ from typing import Any
 import kfp
 import kfp_server_api
 import urllib3
+import yaml
 from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
+from kubernetes.config import ConfigException, kube_config
+from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME
 
 from pipelines.options import Connection
 from pipelines.triggers.errors import ClusterError
@@ -79,8 +83,11 @@ class Cluster:
 
 def connect(options: Connection) -> Cluster:
     """A connection that was tried. Raises ClusterError, which names the remedy, if KFP's API is not there."""
-    if options.token_file and not options.token_file.is_file():
-        raise ClusterError(f"--token-file {options.token_file}: there is no such file")
+    for option, path in (("--token-file", options.token_file), ("--ca", options.ca)):
+        if path and not path.is_file():
+            raise ClusterError(f"{option} {path}: there is no such file")
+    if not options.host:
+        _check_found_without_host(options)
     credentials = ServiceAccountTokenVolumeCredentials(str(options.token_file)) if options.token_file else None
     where = options.host or f"the cluster of the pod or kubeconfig, KFP in namespace {options.kfp_namespace}"
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -103,6 +110,30 @@ def connect(options: Connection) -> Cluster:
         client.get_kfp_healthz()
     namespace = options.namespace or client.get_user_namespace() or None
     return Cluster(client, client.host, namespace, (options.ui_host or options.host).rstrip("/"))
+
+
+def _check_found_without_host(options: Connection) -> None:
+    """Raise ClusterError if kfp's client would end at localhost, as it does where it finds neither a pod nor a kubeconfig."""
+    if options.token:
+        raise ClusterError(
+            f"--token: with one, kfp's client looks at no pod or kubeconfig; {_WHERE} as well. {_FORWARD}"
+        )
+    if os.environ.get(SERVICE_HOST_ENV_NAME):  # in a pod
+        return
+    where = kube_config.KUBE_CONFIG_DEFAULT_LOCATION
+    try:
+        found = kube_config.KubeConfigMerger(where).config
+    except (ConfigException, OSError, ValueError, yaml.YAMLError) as error:
+        raise ClusterError(f"kubeconfig {where}: cannot be read ({error}); correct it, or {_WHERE}") from error
+    if found is None:
+        raise ClusterError(f"Kubeflow Pipelines: no --host is given, and there is no kubeconfig {where}; {_WHERE}")
+    contexts = sorted(item["name"] for item in found.value["contexts"])
+    known = f"the kubeconfig {where} has {', '.join(contexts) or 'none at all'}"
+    wanted = options.kube_context or found.value.get("current-context")
+    if not wanted:
+        raise ClusterError(f"--kube-context: is not given, and no context is the current one; {known}")
+    if wanted not in contexts:
+        raise ClusterError(f"--kube-context {wanted}: there is no such context; {known}")
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ _FIELDS: tuple[tuple[str, int, int, Mapping[str, int]], ...] = (
     ("month", 1, 12, _MONTHS),
     ("day of week", 0, 6, _DAYS),
 )
+_LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # days, by month
 _DAY = 24 * 60  # minutes
 
 
@@ -38,8 +39,15 @@ def six_fields(expression: str) -> tuple[str, ...]:
             " second first"
         )
     fields = ["0", *fields] if len(fields) == 5 else fields
-    for index in range(6):
-        values(fields, index)
+    found = [values(fields, index) for index in range(6)]
+    any_weekday = any(
+        part.startswith(("*", "?")) for part in fields[5].split(",")
+    )  # else either of both days is enough
+    if any_weekday and min(found[3]) > max(_LONGEST[month - 1] for month in found[4]):
+        raise SettingsError(
+            f"--cron: {expression!r} is never due: no month of {fields[4]!r} has a day {min(found[3])}; give another"
+            " day of month, or other months"
+        )
     return tuple(fields)
 
 

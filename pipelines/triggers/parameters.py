@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.cluster import still_to_set
+from pipelines.cluster import refuse_useless, still_to_set
 from pipelines.inputs import INPUTS, OVERRIDES, RUN_NAME, STORE, TRACKING
 from pipelines.options import RunInputs
 from pipelines.settings import RunSettings, SettingsError, build_settings, fields, is_compiled, load_preset
@@ -35,11 +35,12 @@ def version_settings(preset: str, wanted: RunSettings) -> RunSettings:
 def run_parameters(options: RunInputs, wanted: RunSettings, compiled: RunSettings, name: str = "") -> dict[str, Any]:
     """The pipeline's inputs for a run with the settings `wanted`, of a version that was made from `compiled`.
 
-    What is no input of its own goes into the YAML of overrides. Raises SettingsError if the store is not named, or if
-    the pipeline's first task would refuse the settings.
+    What is no input of its own goes into the YAML of overrides. Raises SettingsError if the store is not named, if
+    pods cannot use what is, or if the pipeline's first task would refuse the settings.
     """
     if not options.store:
         raise SettingsError(f"--store: is empty; give s3://bucket/prefix, or DEEPVIDEO_STORE (input {STORE})")
+    refuse_useless(wanted, options.store)
     inputs = {ui_name: _value(wanted, path) for ui_name, path in INPUTS.items()}
     rest = {
         path: _value(wanted, path)
@@ -71,6 +72,17 @@ def moving(text: str) -> str:
         return f"[[CurrentTime.{layout}]]"
 
     return _DATE.sub(macro, text)
+
+
+def refuse_unknown_braces(options: RunInputs, wanted: RunSettings) -> None:
+    """Raise SettingsError for a place with braces that `moving` leaves as they are: most likely a misspelt date."""
+    places = {f"ingest.{name}": getattr(wanted.ingest, name) for name in ("annotations", "videos", "model")}
+    for name, place in (places | {"--store": options.store}).items():
+        if found := re.search(r"\{[^}]*\}?", _DATE.sub("", place)):
+            raise SettingsError(
+                f"{name}: {place}: {found[0]} is unknown; {{date}} and, made of {', '.join(_GO_DATES)},"
+                " {date:%Y/%m/%d} are known"
+            )
 
 
 def notes(options: RunInputs, wanted: RunSettings) -> list[str]:

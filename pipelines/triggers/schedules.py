@@ -51,12 +51,15 @@ def find(cluster: Cluster, name: str) -> Any:
     raise ClusterError(f"schedule {name!r}: there is none; there are {known or 'no recurring runs at all'}")
 
 
+def refuse_taken(cluster: Cluster, name: str) -> None:
+    """Raise ClusterError if there is a recurring run of this name."""
+    if list_all(cluster, name):
+        raise ClusterError(f"schedule {name!r}: there is one; `deepvideo schedule replace` puts this in its place")
+
+
 def create(cluster: Cluster, schedule: Schedule, enabled: bool = True) -> Any:
     """The new recurring run. Raises ClusterError if there is one of that name."""
-    if list_all(cluster, schedule.name):
-        raise ClusterError(
-            f"schedule {schedule.name!r}: there is one; `deepvideo schedule replace` puts this in its place"
-        )
+    refuse_taken(cluster, schedule.name)
     return _create(cluster, schedule, enabled)
 
 

@@ -1,19 +1,21 @@
 """The tasks of a run as KFP's API tells them: Argo's nodes, whose names are those of the compiled pipeline's tasks.
 
 The API gives a flat list: a node for each task, for its driver, for its container ("executor") and for each round. What
-lies in which round follows from the times, since rounds run one after another.
+lies in which round follows from the times, since rounds run one after another. The shards of a step are told apart by
+their times alone: which node is which shard the API does not say.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.closing.group import is_closed_group
 
-_DRIVER = "-driver"
+_DRIVER, _LOOPS_DRIVER = "-driver", "iteration-driver"
+_ROUND, _LOOP = "round", "loop"  # what has tasks inside
 SUCCEEDED, FAILED, SKIPPED, RUNNING = "SUCCEEDED", "FAILED", "SKIPPED", "RUNNING"
 ENDED = {SUCCEEDED, FAILED, SKIPPED, "CANCELED"}
 
@@ -33,31 +35,31 @@ def read_tasks(run: Any, spec: Mapping[str, Any]) -> list[Task]:
 
     A task whose driver failed counts as failed: its container never started.
     """
-    titles = dict(_titles(spec))
+    titles = {key: (title, kind) for key, title, kind in _titles(spec)}
     told = run.run_details.task_details if run.run_details else None
     details = [item for item in told or () if item.display_name and item.start_time]
-    groups = [item for item in details if titles.get(item.display_name, ("", False))[1]]
+    groups = [item for item in details if titles.get(item.display_name, ("", ""))[1] == _ROUND]
     tasks = []
     for item in details:
         key = item.display_name
-        stem = key.removesuffix(_DRIVER)
+        stem = _loop_around(item, details, titles) if key == _LOOPS_DRIVER else key.removesuffix(_DRIVER)
         if stem not in titles or (key != stem and item.state != FAILED):
             continue
-        title, has_tasks = titles[stem]
-        if has_tasks and key == stem:
+        title, kind = titles[stem]
+        if kind and key == stem:
             continue
         if key != stem:
             title += " (its driver: the container never started)"
         around = [group for group in groups if group is not item and _covers(group, item)] if key in titles else []
-        if around and not has_tasks:
+        if around and kind != _ROUND:
             title += f", {titles[max(around, key=lambda group: group.start_time).display_name][0]}"
         ended = item.end_time if item.state in ENDED and _real(item.end_time) else None
         tasks.append(Task(title, item.state or "", item.start_time, _seconds(item.start_time, ended)))
     return sorted(tasks, key=lambda task: task.started)
 
 
-def _titles(spec: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, bool]]]:
-    """Each task's name in the compiled pipeline, with its title and whether it has tasks inside.
+def _titles(spec: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(name in the compiled pipeline, title, kind) of each task; empty kind: it has no tasks inside.
 
     The group that the exit handler closes is the run itself, and has no title.
     """
@@ -65,7 +67,20 @@ def _titles(spec: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, bool]]]:
     for part in [spec["root"], *components.values()]:
         for key, task in part.get("dag", {}).get("tasks", {}).items():
             if not is_closed_group(task):
-                yield key, (task["taskInfo"]["name"], "dag" in components[task["componentRef"]["name"]])
+                inside = "dag" in components[task["componentRef"]["name"]]
+                yield (
+                    key,
+                    task["taskInfo"]["name"],
+                    (_LOOP if "parameterIterator" in task else _ROUND) if inside else "",
+                )
+
+
+def _loop_around(item: Any, details: Sequence[Any], titles: Mapping[str, tuple[str, str]]) -> str:
+    """The name of the loop that began last before a node in it did; empty if there is none."""
+    around = [
+        group for group in details if titles.get(group.display_name, ("", ""))[1] == _LOOP and _covers(group, item)
+    ]
+    return max(around, key=lambda group: group.start_time).display_name if around else ""
 
 
 def _covers(group: Any, item: Any) -> bool:

@@ -85,7 +85,7 @@ def check(base_settings: str, run_id: str, inputs: dict[str, Any]) -> tuple[RunS
     compiled = RunSettings.model_validate_json(base_settings)
     layers = (compiled.model_dump(mode="json"), as_overrides(inputs), overrides)
     settings = build_settings(*layers, origins=("", "", f"{OVERRIDES}: "))
-    for name in ("rounds", "fuse_sampling"):
+    for name in ("rounds", "fuse_sampling", "shards", "evaluation_shards"):
         if getattr(settings.pipeline, name) != getattr(compiled.pipeline, name):
             raise SettingsError(f"pipeline.{name}: is compiled in; compile the pipeline again to change it")
     if bool(settings.warmup.num_train_epochs) != bool(compiled.warmup.num_train_epochs):

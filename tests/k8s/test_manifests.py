@@ -36,7 +36,7 @@ def rendered() -> dict[str, Rendered]:
 
 
 def test_every_overlay_is_sound(rendered: dict[str, Rendered], schemas: Schemas) -> None:
-    assert set(rendered) == {"one-machine", "cpu", "gpu", "kubeflow"}
+    assert set(rendered) >= {"one-machine", "cpu", "gpu", "kubeflow"}  # a folder of your own may lie beside them
     external = External.read(ROOT)
     faults = {name: list(check(overlay, external, DOCKERFILE, schemas)) for name, overlay in rendered.items()}
     assert faults == {name: [] for name in rendered}

@@ -115,6 +115,8 @@ def test_a_version_whose_bytes_changed_in_the_same_size_is_not_given_out(tmp_pat
     [
         (("ls", "--store", "absent"), "there is no such folder"),
         (("ls", "--store", "{store}/policy"), "policy: there is no store in it; give --store"),
+        (("show", "zzz", "--store", "{store}"), "'zzz': is no hexadecimal digest"),
+        (("get", "policy/dataset", "{store}", "--store", "{store}"), "'policy/dataset': is no hexadecimal digest"),
         (("show", "0000", "--store", "{store}"), "there is no such version"),
         (("ls", "--kind", "polcy", "--store", "{store}"), "--kind polcy: is unknown; there are dataset, policy"),
         (("ls", "--run", "x", "--store", "{store}"), "knows no such run; it knows second, first"),

@@ -17,6 +17,7 @@ from rich.console import Console
 from components.shared.images import LOCAL_REGISTRY
 from pipelines import cli
 from pipelines.cluster import still_to_set
+from pipelines.faces import FACES, face_of
 from pipelines.settings import build_settings, load_preset
 from pipelines.single_step import STEPS
 
@@ -130,17 +131,19 @@ def test_ingest_alone_begins_a_run_folder_and_tells_what_it_found(
 
 
 def test_every_step_of_the_list_is_there() -> None:
-    import importlib
-
-    for path in STEPS.values():
-        module, _, name = path.partition(":")
-        assert callable(getattr(importlib.import_module(module), name).python_func)
+    assert all(callable(face_of(name)) for name in FACES) and set(STEPS) < set(FACES)
 
 
 def test_compile_says_what_a_cluster_still_needs(deepvideo: Callable[..., Said], tmp_path: Path) -> None:
     code, told, _ = deepvideo("compile", "--preset", "kill", "--output", str(tmp_path / "pipeline.yaml"))
     assert code == 0 and (tmp_path / "pipeline.yaml").is_file()
     assert all(word in told for word in ("DEEPVIDEO_REGISTRY", "run_store", "data_annotations", "model_base"))
+
+
+@pytest.mark.parametrize("name", ["pipeline", "pipeline.json", "pipeline.yaml.gz"])
+def test_compile_writes_yaml_alone(deepvideo: Callable[..., Said], tmp_path: Path, name: str) -> None:
+    code, _, told = deepvideo("compile", "--preset", "kill", "--output", str(tmp_path / name))
+    assert code == 2 and f"--output {tmp_path}/{name}: is no name of a YAML file" in told.replace("\n", "")
 
 
 def test_compile_writes_kfps_kubernetes_resources(deepvideo: Callable[..., Said], tmp_path: Path) -> None:

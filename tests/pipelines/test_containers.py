@@ -174,11 +174,12 @@ def test_the_services_keep_their_data_and_addresses_between_calls(
     told = []
     for turn in range(2):
         before = dict(os.environ)
-        with services(open_folder) as variables:
+        with services(open_folder) as started:
             assert dict(os.environ) == before
+            variables = started.variables
             told.append(variables)
             with services(open_folder) as others:  # a second command beside the first uses what runs
-                assert others == variables
+                assert others.variables == variables
             keys = {"aws_access_key_id": variables["AWS_ACCESS_KEY_ID"], "region_name": "us-east-1"}
             s3 = boto3.session.Session(**keys, aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"]).client(
                 "s3", endpoint_url=variables["AWS_ENDPOINT_URL"]

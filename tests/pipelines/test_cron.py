@@ -39,6 +39,17 @@ def test_a_wrong_expression_is_refused(wrong: str) -> None:
         six_fields(wrong)
 
 
+@pytest.mark.parametrize("never", ["0 3 31 2 *", "0 3 30-31 feb ?", "0 3 31 4,jun,9,11 *", "0 0 3 31 2 */2"])
+def test_an_expression_that_is_never_due_is_refused(never: str) -> None:
+    with pytest.raises(SettingsError, match="is never due: no month of '.*' has a day 3[01]"):
+        six_fields(never)
+
+
+@pytest.mark.parametrize("due_once", ["0 3 29 2 *", "0 3 31 2 mon", "0 3 31 2,3 *", "0 3 28-31 2 *"])
+def test_one_that_is_due_seldom_is_not(due_once: str) -> None:
+    assert six_fields(due_once)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 59),

@@ -32,7 +32,7 @@ def tasks(spec: dict) -> dict[str, dict]:
 def test_every_preset_compiles_with_its_rounds_in_a_row(tmp_path: Path, preset: str) -> None:
     settings = build_settings(load_preset(preset))
     spec, _ = compiled(tmp_path, settings)
-    names = [task["taskInfo"]["name"] for task in tasks(spec).values()]
+    names = [task["taskInfo"]["name"] for task in tasks(spec).values() if "parameterIterator" not in task]
     rounds = [f"Round {index}" for index in range(1, settings.pipeline.rounds + 1)]
     assert sorted(names) == sorted(
         ["Check inputs", "Ingest", "Evaluation before", *rounds]

@@ -13,6 +13,7 @@ from components.training.trainjob.nodes import FIELD_PATHS
 from pipelines.cli import app
 from pipelines.dag import compile_pipeline
 from pipelines.inputs import INPUTS, OVERRIDES, RUN_NAME, STORE, TRACKING
+from pipelines.manifests import write_manifests
 from pipelines.pods.table import Given, Pod, read_pods
 from pipelines.settings import SettingsError, build_settings, load_preset
 from pipelines.sharing import share_equal_parts
@@ -43,17 +44,24 @@ def test_the_gpu_presets_steps_ask_for_what_they_use(tmp_path: Path, preset: str
     pods = pods_of(tmp_path, preset, rounds=20)
     light = ("light:0.1.0", "", "", {}, [], "8Gi", "2Gi", 86400)
     gpu = ("nvidia.com/gpu", {"nvidia.com/gpu.present": "true"}, ["nvidia.com/gpu:NoSchedule"])
-    generation = ("generation:0.1.0", "1", *gpu, "128Gi", "16Gi", 43200)
+    shards = ("generation:0.1.0", "1", *gpu, "128Gi", "16Gi", 43200)
+    merging = ("generation:0.1.0", "", "", *gpu[1:], "8Gi", "2Gi", 43200)
     assert {task: told(pod) for task, pod in pods.items()} == {
         "Check inputs": light,
         "Ingest": ("light:0.1.0", "", "", {}, [], "64Gi", "2Gi", 86400),
-        "Evaluation before": generation,
-        "Rounds 1 to 20: Difficulty": generation,
-        "Rounds 1 to 20: Augmentation": generation,
-        "Rounds 1 to 20: Rollout": generation,
+        "Evaluation before, 4 shards": shards,
+        "Evaluation before": merging,
+        "Rounds 1 to 20: Difficulty, 4 shards": shards,
+        "Rounds 1 to 20: Difficulty": merging,
+        "Rounds 1 to 20: Augmentation, 4 shards": shards,
+        "Rounds 1 to 20: Augmentation": merging,
+        "Rounds 1 to 20: Rollout, 4 shards": shards,
+        "Rounds 1 to 20: Rollout": merging,
         "Rounds 1 to 20: Training": ("training:0.1.0", "8", *gpu, training_memory, "64Gi", 86400),
-        "Evaluation after": generation,
-        "Evaluation of the champion": generation,
+        "Evaluation after, 4 shards": shards,
+        "Evaluation after": merging,
+        "Evaluation of the champion, 4 shards": shards,
+        "Evaluation of the champion": merging,
         "Promotion": light,
         "Report": light,
         "Close the run": light,
@@ -63,13 +71,17 @@ def test_the_gpu_presets_steps_ask_for_what_they_use(tmp_path: Path, preset: str
     for task, pod in pods.items():
         assert pod.secrets == [STORE_SECRET, MLFLOW] + ([Given(more[task])] if task in more else [])
     queues = {task: pod.labels.get("kueue.x-k8s.io/queue-name") for task, pod in pods.items()}
-    assert {task for task, queue in queues.items() if queue} == {task for task, pod in pods.items() if pod.gpus}
+    assert {task for task, queue in queues.items() if queue} == {
+        task
+        for task, pod in pods.items()
+        if pod.tolerations.value  # on the nodes with GPUs
+    }
     assert pods["Rounds 1 to 20: Training"].labels["app.kubernetes.io/component"] == "training"
 
 
 def test_what_kfp_takes_as_input_is_an_input_of_the_run(tmp_path: Path) -> None:
     pods = pods_of(tmp_path, "paper-3b")
-    training, rollout = pods["Rounds 1 to 2: Training"], pods["Rounds 1 to 2: Rollout"]
+    training, rollout = pods["Rounds 1 to 2: Training"], pods["Rounds 1 to 2: Rollout, 4 shards"]
     assert training.memory.run_input == "cluster_training_memory"
     assert training.node_selector.run_input == "cluster_training_node_selector"
     assert rollout.node_selector.run_input == "cluster_generation_node_selector"
@@ -95,8 +107,9 @@ def test_amounts_are_inputs_of_type_text_because_the_driver_reads_nothing_else(t
 def test_a_steps_own_value_wins_over_its_images_and_over_the_runs_input(tmp_path: Path) -> None:
     overrides = ["rollout.node_selector=pool=big", "rollout.timeout=60", "training.memory=900Gi"]
     pods = pods_of(tmp_path, "paper-3b", cluster__step_overrides=overrides)
-    rollout, training = pods["Rounds 1 to 2: Rollout"], pods["Rounds 1 to 2: Training"]
-    assert (rollout.node_selector, rollout.timeout) == (Given({"pool": "big"}), 60)
+    training = pods["Rounds 1 to 2: Training"]
+    for rollout in (pods["Rounds 1 to 2: Rollout"], pods["Rounds 1 to 2: Rollout, 4 shards"]):
+        assert (rollout.node_selector, rollout.timeout) == (Given({"pool": "big"}), 60)
     assert training.memory == Given("900Gi")
     assert pods["Evaluation before"].timeout == 43200 and pods["Ingest"].cpu == "2"
 
@@ -140,13 +153,21 @@ def test_on_several_nodes_a_light_pod_starts_a_trainjob_whose_nodes_are_as_the_s
     _, platform = yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())
     pod = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train-policy"]
     assert {item["name"]: item["fieldPath"] for item in pod["fieldPathAsEnv"]} == FIELD_PATHS
-    printed = CliRunner().invoke(app, ["resources", str(tmp_path / "pipeline.yaml")]).output
+    wide = {"COLUMNS": "320"}  # no name is folded
+    printed = CliRunner().invoke(app, ["resources", str(tmp_path / "pipeline.yaml")], env=wide).output
     assert "TrainJob" in printed
 
 
-def test_a_warm_up_has_one_node(tmp_path: Path) -> None:
-    pods = pods_of(tmp_path, "paper-3b", training_pods__num_nodes=2, warmup__num_train_epochs=1)
-    assert pods["Supervised warm-up"].gpus == "8" and pods["Rounds 1 to 2: Training"].gpus == ""
+def test_a_warm_up_has_the_nodes_of_a_trainjob_as_training_has(tmp_path: Path) -> None:
+    overrides = ["warmup.memory=700Gi"]
+    changes = {"training_pods__num_nodes": 2, "warmup__num_train_epochs": 1, "cluster__step_overrides": overrides}
+    pods = pods_of(tmp_path, "paper-3b", **changes)
+    assert pods["Supervised warm-up"].gpus == pods["Rounds 1 to 2: Training"].gpus == ""
+    warm, training = (
+        pods[f"{name}, 2 nodes of a TrainJob"] for name in ("Supervised warm-up", "Rounds 1 to 2: Training")
+    )
+    assert warm.gpus == training.gpus == "8" and warm.memory == Given("700Gi")
+    assert warm._replace(task=training.task, memory=training.memory) == training
 
 
 def test_a_local_run_has_no_trainjob(tmp_path: Path) -> None:
@@ -183,6 +204,7 @@ def test_a_run_cannot_override_what_is_compiled_into_pods() -> None:
 
 def test_equal_executors_in_different_pods_are_not_made_one(tmp_path: Path) -> None:
     spec = {
+        "pipelineInfo": {"name": "p"},
         "components": {name: {"executorLabel": f"exec-{name}"} for name in ("a", "b", "c")},
         "deploymentSpec": {"executors": {f"exec-{name}": {"container": {"image": "x"}} for name in ("a", "b", "c")}},
         "root": {"dag": {"tasks": {name: {"componentRef": {"name": name}} for name in ("a", "b", "c")}}},
@@ -202,8 +224,43 @@ def test_equal_executors_in_different_pods_are_not_made_one(tmp_path: Path) -> N
 
 def test_the_command_prints_a_row_a_step_and_names_a_missing_file(tmp_path: Path) -> None:
     pods = pods_of(tmp_path, "paper-3b")
-    printed = CliRunner().invoke(app, ["resources", str(tmp_path / "pipeline.yaml")]).output
+    wide = {"COLUMNS": "320"}  # no name is folded
+    printed = CliRunner().invoke(app, ["resources", str(tmp_path / "pipeline.yaml")], env=wide).output
     assert all(task in printed for task in pods)
     assert "8 nvidia.com/gpu*" in printed and "* default of a run's input: cluster_generation_node_selector" in printed
     missing = CliRunner().invoke(app, ["resources", str(tmp_path / "none.yaml")])
     assert isinstance(missing.exception, SettingsError) and "deepvideo compile" in str(missing.exception)
+
+
+def test_the_command_reads_kfps_resources_too_and_shows_the_registry_of_images(tmp_path: Path) -> None:
+    path = pipeline_of(tmp_path, "kill")
+    path.write_text(path.read_text().replace("localhost/", "registry.example/a-rather-long-team/deepvideo/"))
+    version = write_manifests(path, tmp_path / "resources.yaml", "kill-1", namespace="team")
+    ir, resources = (CliRunner().invoke(app, ["resources", str(item)]).output for item in (path, version))
+    assert ir == resources and "registry.example/a-rather-long-team/deepvideo/deepvideo-r1-light:0.1.0 " in ir
+    version.write_text(version.read_text().partition("---\n")[2])
+    assert yaml.safe_load(version.read_text())["kind"] == "PipelineVersion"  # alone, as one may keep it
+    assert read_pods(version) == read_pods(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"Some words, and no more.", "is no compiled pipeline"),
+        (b"", "is no compiled pipeline"),
+        (b"rl_beta: [1", "is not valid YAML"),
+        (b"\xff\xfe\x00", "is not valid YAML"),
+        (b'{"training": {"beta": 0.1}}', "is no compiled pipeline"),
+        (b"kind: PipelineVersion", "is no compiled pipeline"),
+        (b"kind: PipelineVersion\nspec: {}", "is no compiled pipeline"),
+        (b"kind: Deployment\nspec: {}\n---\nkind: Service", "is no compiled pipeline"),
+        (
+            b"{pipelineInfo: {name: other}, root: {}, components: {}, deploymentSpec: {}}",
+            "is the pipeline 'other', not 'deepvideo-r1'",
+        ),
+    ],
+)
+def test_the_command_says_of_any_other_file_that_it_is_none(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "file").write_bytes(content)
+    told = str(CliRunner().invoke(app, ["resources", str(tmp_path / "file")]).exception)
+    assert words in told and str(tmp_path / "file") in told and "deepvideo compile" in told and "\n" not in told

@@ -151,6 +151,23 @@ def test_more_gpus_than_the_largest_node_has_are_refused_in_time(cluster: Cluste
     assert time.monotonic() - started < 60
 
 
+def test_shards_divide_the_hours_by_their_largest_share(cluster: Cluster) -> None:
+    cluster.nodes = [node("a", 8)]
+    one, four = (checked(settings_of(pipeline__shards=count))[0] for count in (1, 4))
+    hours = [float(line.rpartition(", ")[2].partition(" ")[0]) for line in (one, four)]
+    assert "h on 1 GPUs" in one and "h on 4 GPUs" in four
+    assert hours[1] == pytest.approx(hours[0] * 4 / 13, abs=0.06)  # 800 prompts in chunks of 64: 13, 4 for the first
+
+
+def test_shards_that_must_take_turns_or_have_nothing_to_do_are_told(cluster: Cluster) -> None:
+    cluster.nodes = [node("a", 8)]
+    assert len(checked(settings_of(pipeline__shards=8))) == 4
+    (turns,) = checked(settings_of(pipeline__shards=4, pipeline__evaluation_shards=10))[4:]
+    assert "10 shards of 1 GPUs each, but the pool has 8 now" in turns and "evaluation_shards" in turns
+    (idle,) = checked(settings_of(pipeline__shards=4, difficulty__prompts_per_round=128))[4:]
+    assert "a round has 2 chunks for 4 shards, so that 2 have nothing to do" in idle
+
+
 def test_what_the_run_sets_is_what_is_looked_for(cluster: Cluster) -> None:
     cluster.nodes = [node("a", 4), node("b", 8, pool="big")]
     assert len(checked(settings_of(), cluster_training_node_selector={"pool": "big"})) == 4

@@ -77,6 +77,15 @@ def test_more_rounds_continue_a_finished_run_and_fewer_are_refused(tmp_path: Pat
         folder.start(build_settings({"pipeline.rounds": 2}))
 
 
+def test_other_shards_continue_a_run(tmp_path: Path) -> None:
+    before = {"pipeline.fuse_sampling": False, "pipeline.shards": 3}
+    folder = ingested(tmp_path, build_settings(before))
+    now = folder.start(build_settings(before | {"pipeline.shards": 1, "pipeline.evaluation_shards": 2}))
+    assert folder.started_with() == now
+    with pytest.raises(RunRefused, match=r"pipeline\.fuse_sampling"):
+        folder.start(build_settings({}))
+
+
 def test_fresh_removes_the_run(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.start(RunSettings())

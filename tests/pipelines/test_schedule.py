@@ -13,6 +13,7 @@ from rich.console import Console
 from pipelines import cli, schedule_cli, submit_cli
 from tests.services.kfp_api import KfpApi
 from tests.services.kfp_http import serve
+from tests.services.kubeconfig import lead_to
 
 Said = tuple[int, str, str]
 Command = Callable[..., Said]
@@ -66,6 +67,10 @@ def test_a_schedule_is_made_listed_paused_resumed_replaced_and_deleted(schedule:
     assert [words in schedule("list")[1] for words in ("weekly", "on", "0 0 3 * * mon", "kill-")] == [True] * 4
     again = schedule("create", "weekly", "--cron", "0 4 * * *", *RUN)
     assert again[0] == 2 and "there is one; `deepvideo schedule replace`" in again[2]
+    unknown = schedule("replace", "daily", "--cron", "0 4 * * *", *RUN, "--rounds", "3")
+    assert unknown[0] == 2 and "there is none; there are weekly" in unknown[2]
+    schedule("create", "weekly", "--cron", "0 4 * * *", *RUN, "--rounds", "4")
+    assert len(api.versions) == 1  # the name is looked at before anything is uploaded
 
     assert schedule("pause", "weekly")[0] == 0 and api.recurring[first].mode == "DISABLE"
     assert "paused" in schedule("list")[1]
@@ -104,9 +109,18 @@ def test_another_time_zone_is_written_for_the_schedulers(schedule: Command, api:
         (("create", "a", "--cron", "0 3 * * *", *RUN, "--time-zone", "Mars/Crater"), "there is no time zone"),
         (("create", "a", "--cron", "0 3 * * *", "--preset", "kill"), "--store: is empty"),
         (("create", "a", "--cron", "0 3 * * *", *RUN, "--model", "models:/x"), "models:/NAME@ALIAS else MODEL"),
+        (
+            ("create", "a", "--cron", "0 3 * * *", *RUN, "--annotations", "s3://d/{dat}/q.jsonl"),
+            "ingest.annotations: s3://d/{dat}/q.jsonl: {dat} is unknown; {date} and, made of %Y, %m, %d, %H, %M,"
+            " {date:%Y/%m/%d} are known",
+        ),
+        (("create", "a", "--cron", "0 3 * * *", *RUN, "--videos", "s3://d/{date}/{time"), "{time is unknown"),
+        (("create", "a", "--cron", "0 3 * * *", *RUN, "--annotations", "my/q.jsonl"), "a path that pods do not have"),
         (("pause", "absent"), "there is none; there are no recurring runs at all"),
         (("replace", "absent", "--cron", "0 3 * * *", *RUN), "there is none"),
         (("list", "--token", "wrong"), "refuses the token (401"),
+        (("list", "--ca", "/nope"), "--ca /nope: there is no such file"),
+        (("create", "a", "--cron", "0 3 31 2 *", *RUN), "is never due"),
         (("list", "--host", "http://127.0.0.1:9"), "cannot be reached"),
     ],
 )
@@ -114,4 +128,20 @@ def test_what_cannot_be_done_is_told_with_the_remedy(
     schedule: Command, api: KfpApi, arguments: tuple[str, ...], words: str
 ) -> None:
     code, _, told = schedule(*arguments)
-    assert code == 2 and words in told and not api.recurring
+    assert code == 2 and words in told and not api.recurring and not api.versions
+
+
+def test_without_a_host_a_context_that_is_not_there_is_named(
+    schedule: Command, api: KfpApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KF_PIPELINES_ENDPOINT")
+    assert "--token: with one, kfp's client looks at no pod or kubeconfig; give --host" in schedule("list")[2]
+    monkeypatch.delenv("KF_PIPELINES_TOKEN")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    path = lead_to(api.url, tmp_path, monkeypatch)
+    code, _, told = schedule("list", "--kube-context", "nope")
+    assert code == 2 and f"--kube-context nope: there is no such context; the kubeconfig {path} has test" in told
+    assert "cannot be reached" not in schedule("list")[2]  # the current context leads to the server
+    path.unlink()
+    code, _, told = schedule("list")
+    assert code == 2 and f"no --host is given, and there is no kubeconfig {path}; give --host" in told

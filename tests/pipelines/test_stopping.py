@@ -10,9 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from components.shared.progress import read_events
+from components.shared.store import StoreSettings
+from pipelines import local_run
+from pipelines.containers.daemons import free_port
 from pipelines.run_folder import RunFolder, RunRefused
+from pipelines.settings import RunSettings
 from tests.videos import write_video
 
 LIMIT = 300  # seconds
@@ -65,3 +70,18 @@ def test_a_failed_run_ends_with_the_reason_and_the_next_command_and_may_be_mende
     stopped, again = told.strip().splitlines()[-2:]
     assert stopped.startswith("Stopped, in ") and stopped.endswith("This continues where it stopped:")
     assert again.split() == ["deepvideo", *command(data)[3:]]
+
+
+def test_whoever_stops_a_run_whose_store_is_gone_is_told_and_does_not_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"ACCESS_KEY_ID": "k", "SECRET_ACCESS_KEY": "s", "ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setattr(local_run, "_LAST_WORD", StoreSettings(patience=1))
+    folder = RunFolder(tmp_path, store="s3://gone/store")
+    begun = time.monotonic()
+    local_run._close(folder, RunSettings(), "r", "KILLED", Console(width=400))
+    told = capsys.readouterr().out
+    assert time.monotonic() - begun < StoreSettings().patience / 2
+    assert told.startswith("The store does not know that the run has stopped: s3://gone/store/"), told

@@ -100,6 +100,21 @@ def test_a_failed_run_gives_a_non_zero_exit_and_names_the_task(
     assert "✓ Close the run" in said and "succeeded" not in said
 
 
+def test_shards_are_told_as_parts_of_their_step_and_a_failed_one_ends_the_run(submit: Command, api: KfpApi) -> None:
+    shards = ("--set", "pipeline.fuse_sampling=false", "--set", "pipeline.shards=2")
+    code, said, _ = submit(*shards)
+    lines = [line.split("  ")[0] for line in said.splitlines()]
+    assert code == 0 and lines.count("✓ Evaluation before, shard") == 2 and "✓ Evaluation before" in lines
+    assert all(lines.count(f"✓ Rollout, shard, Round {index}") == 2 for index in (1, 2))
+    assert not any("shards" in line for line in lines)  # the loop around them is no task
+    api.fail = {"fail": "rollout-shard", "nth": 3}
+    code, _, told = submit(*shards)
+    assert code == 1 and "The run failed: Rollout, shard, Round 2" in told
+    api.fail = {"fail": "for-loop-2", "in_driver": True}
+    code, _, told = submit(*shards)
+    assert code == 1 and "2 shards (its driver: the container never started)" in told
+
+
 def test_the_api_may_be_away_while_a_run_is_awaited(submit: Command, api: KfpApi) -> None:
     api.busy = 3
     assert submit()[0] == 0 and api.busy == 0
@@ -154,6 +169,12 @@ def test_a_host_that_is_not_there_or_is_not_kfp_is_told_with_the_remedy(
         (["--annotations", "s3://d/{date:%B}"], "{date:%B}: made of %Y, %m, %d"),
         (["--set", "training.beta=-1"], "training.beta"),
         (["--preset", "desktop"], "'desktop'"),
+        (["--annotations", "my/q.jsonl"], "ingest.annotations: my/q.jsonl is a path that pods do not have; give s3://"),
+        (["--annotations", "gs://data/q.jsonl"], "ingest.annotations: gs://data/q.jsonl"),
+        (["--videos", "/data/videos"], "ingest.videos: /data/videos is a path"),
+        (["--model", "./my-model"], "ingest.model: ./my-model is a path"),
+        (["--model", "Qwen/Qwen2.5-VL-3B-Instruct"], "the commit of a hub id as ingest.model_revision"),
+        (["--store", "runs/store"], "--store: runs/store is a path"),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_anything_is_sent(
@@ -161,6 +182,13 @@ def test_what_cannot_be_used_is_refused_before_anything_is_sent(
 ) -> None:
     code, _, told = submit(*arguments)
     assert code == 2 and words in told and not api.calls
+
+
+def test_what_may_still_work_is_only_noted(submit: Command, api: KfpApi) -> None:
+    """The project's own data and model, images that were loaded into a cluster, no tracking."""
+    code, said, told = submit("--no-wait")
+    assert code == 0, told
+    assert all(word in said for word in ("images:", "moving-shapes", "'tiny'", "run_tracking_uri")) and api.runs
 
 
 def test_version_and_parameters_together_are_the_settings_that_were_asked_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -38,10 +39,24 @@ class Workflow:
             inside = self.spec["components"][dag["tasks"][key]["componentRef"]["name"]]
             if self.failed and dag["tasks"][key].get("triggerPolicy", {}).get("strategy") != _IN_ANY_CASE:
                 continue
-            yield from self._dag(key, inside["dag"]) if "dag" in inside else self._container(key)
+            if "parameterIterator" in dag["tasks"][key]:
+                yield from self._loop(dag["tasks"][key], key, inside["dag"])
+            else:
+                yield from self._dag(key, inside["dag"]) if "dag" in inside else self._container(key)
         self._end(group, "FAILED" if self.failed else "SUCCEEDED")
         if name == "root":
             self.state = "FAILED" if self.failed else "SUCCEEDED"
+
+    def _loop(self, task: dict[str, Any], key: str, dag: dict[str, Any]) -> Iterator[None]:
+        group = self._begin(key)
+        self.failed = self.in_driver and key == self.fail
+        self._end(self._begin("iteration-driver"), "FAILED" if self.failed else "SUCCEEDED")
+        items = [] if self.failed else json.loads(task["parameterIterator"]["items"]["raw"])
+        for index in range(len(items)):
+            iteration = self._begin(f"iteration-iterations({index}:{index})")
+            yield from self._dag("iteration-item", dag)
+            self._end(iteration, "FAILED" if self.failed else "SUCCEEDED")
+        self._end(group, "FAILED" if self.failed else "SUCCEEDED")
 
     def _container(self, key: str) -> Iterator[None]:
         self.nth -= key == self.fail

@@ -185,6 +185,25 @@ def test_an_upload_and_a_download_that_were_killed_go_on_where_they_were(bucket:
     assert large.read_bytes() == noise(size)
 
 
+def test_two_that_send_the_same_upload_at_once_both_end_with_the_version(bucket: Bucket, tmp_path: Path) -> None:
+    content = noise(3 * PART * MIB + 7)
+    late, other = store_in(bucket, concurrency=1), store_in(bucket, tmp_path / "elsewhere")
+    send = late.client.upload_part
+    sent = []
+
+    def after_the_other_is_done(**part: object) -> object:
+        if not sent:  # the upload has begun and nothing is there of it: the other takes it up and completes it
+            sent.append(other.put(folder_with(tmp_path / "b", large=content), "policy"))
+        return send(**part)
+
+    late.client.upload_part = after_the_other_is_done
+    ref = late.put(folder_with(tmp_path / "a", large=content), "policy")
+    assert sent[0] == ref and late.versions() == [f"policy/{ref.digest}"]
+    assert not late.client.list_multipart_uploads(Bucket=bucket.name).get("Uploads")
+    got = store_in(bucket, tmp_path / "third").get(ref)
+    assert (got / "large").read_bytes() == content
+
+
 def test_parts_of_other_content_are_sent_again(bucket: Bucket, tmp_path: Path) -> None:
     """An unfinished upload under the same key whose parts differ, as after a damaged disk."""
     given, data = tmp_path / "a", noise(12 * MIB)

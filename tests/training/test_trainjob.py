@@ -23,13 +23,15 @@ from components.training.trainjob import handover
 from components.training.trainjob.cluster import Cluster
 from components.training.trainjob.handover import hand_over, signs_of_life, take_over, watch
 from components.training.trainjob.manifest import train_job
-from components.training.trainjob.nodes import Launcher, TrainJobError, nodes_of
+from components.training.trainjob.nodes import FIELD_PATHS, Launcher, TrainJobError, nodes_of
+from components.training.warmup import warm_up
+from components.training.warmup_settings import WarmupSettings
 from pipelines.containers.daemons import free_port
 from pipelines.containers.radosgw import Bucket
 from tests.services.kubeconfig import lead_to
-from tests.services.kubernetes_api import Kubernetes
+from tests.services.kubernetes_api import NAMESPACE, Kubernetes
 from tests.services.kubernetes_http import kubernetes_api
-from tests.training_fixtures import stored_inputs
+from tests.training_fixtures import stored_inputs, warm_up_inputs
 from tests.trainjob_fixtures import NODES, ROOT, SETTINGS, START, Round, at_work, work_of
 from tests.waiting import SOON, wait_for
 
@@ -95,6 +97,27 @@ def test_killed_and_run_again_the_step_follows_the_same_job_to_what_one_node_giv
     assert a_round.context.open_store().list_objects("work") == []
     cluster.delete_pod("step-2")
     assert not cluster.jobs
+
+
+def test_a_warm_up_on_two_nodes_is_that_of_one_with_two_processes(
+    tmp_path: Path, bucket: Bucket, policy_folder: Path, cluster: Kubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = ("step-1", cluster.add_pod("step-1"), NAMESPACE, "deepvideo-runner")
+    for name, value in zip(FIELD_PATHS, pod, strict=True):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a machine shares its cores among its processes, and sums differ by it
+    learning = {"settings": WarmupSettings(num_train_epochs=2, train_batch_size=4), "training": SETTINGS}
+    far = warm_up_inputs(tmp_path / "far", policy_folder, f"{bucket.uri}/warm")
+    many = warm_up(**far.refs, **learning, context=far.context, nodes=NODES)
+    assert sum(method == "POST" for method, _ in cluster.requests) == 1
+    assert [job["spec"]["trainer"]["numNodes"] for job in cluster.jobs.values()] == [2]
+    here = warm_up_inputs(tmp_path / "here", policy_folder)
+    learning["training"] = SETTINGS.model_copy(update={"nproc_per_node": 2})
+    one = warm_up(**here.refs, **learning, context=here.context)
+    assert {name: ref.digest for name, ref in many.artifacts.items()} == {n: r.digest for n, r in one.artifacts.items()}
+    assert many.artifacts["policy"].metadata == {"model": "tiny", "warmup": 2}
+    assert many.results["loss_last_epoch"] == one.results["loss_last_epoch"] < one.results["loss_first_epoch"]
+    assert far.store.list_objects("work") == [] and far.store.list_objects("state") == []
 
 
 def test_nodes_end_by_themselves_when_nobody_gives_them_signs_of_life(tmp_path: Path) -> None:

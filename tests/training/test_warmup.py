@@ -10,8 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from components.shared.context import StepContext
-from components.shared.dataset import SAMPLES, DatasetReader, write_records
+from components.shared.dataset import DatasetReader
 from components.shared.generation import GenerationSettings, Prompt, make_sampler
 from components.shared.policy_inputs import load_processor
 from components.shared.rewards.accuracy import is_right
@@ -24,32 +23,15 @@ from components.training.targets import make_targets, target_text
 from components.training.warmup import warm_up
 from components.training.warmup_settings import WarmupSettings, supervised
 from tests.killing import kill_at_every_checkpoint
-from tests.training_fixtures import ANSWERS, write_dataset
+from tests.training_fixtures import ANSWERS, warm_up_inputs
 
 WARMUP = WarmupSettings(num_train_epochs=12, learning_rate=3e-3, train_batch_size=3, warmup_ratio=0.1)
 TRAINING = TrainingSettings(dtype="float32", checkpoint_steps=10, objective="grpo", epsilon=0.1)
 
 
-def stored(root: Path, policy: Path, **changes: object) -> SimpleNamespace:
-    """Five samples of the train split with a response, one without, one of another split; and the policy."""
-    samples = write_dataset(root / "dataset", 7)
-    taught = [item.model_copy(update={"response": ANSWERS[1], **changes}) for item in samples.values()]
-    taught[5] = taught[5].model_copy(update={"response": ""})
-    taught[6] = taught[6].model_copy(update={"split": "L1"})
-    write_records(root / "dataset" / SAMPLES, taught)
-    context = StepContext(store=str(root / "store"), seed=3)
-    copied = root / "policy"
-    copied.mkdir()
-    for path in policy.iterdir():
-        (copied / path.name).write_bytes(path.read_bytes())
-    store = context.open_store()
-    refs = {"dataset": store.put(root / "dataset", "dataset"), "policy": store.put(copied, "policy", {"model": "tiny"})}
-    return SimpleNamespace(context=context, refs=refs, store=store)
-
-
 @pytest.fixture(scope="module")
 def warmed(policy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    given = stored(tmp_path_factory.mktemp("warmup"), policy_folder)
+    given = warm_up_inputs(tmp_path_factory.mktemp("warmup"), policy_folder)
     given.outputs = warm_up(**given.refs, settings=WARMUP, training=TRAINING, context=given.context)
     return given
 
@@ -102,7 +84,7 @@ def test_a_warm_up_changes_the_language_model_alone(warmed: SimpleNamespace) -> 
 def test_killed_at_every_checkpoint_it_ends_in_the_same_bytes(
     warmed: SimpleNamespace, policy_folder: Path, tmp_path: Path
 ) -> None:
-    given = stored(tmp_path, policy_folder)
+    given = warm_up_inputs(tmp_path, policy_folder)
     assert kill_at_every_checkpoint("warm_up", given.refs, given.context, settings=WARMUP, training=TRAINING) >= 1
     again = warm_up(**given.refs, settings=WARMUP, training=TRAINING, context=given.context)
     assert again.artifacts["policy"].digest == warmed.outputs.artifacts["policy"].digest
@@ -110,7 +92,7 @@ def test_killed_at_every_checkpoint_it_ends_in_the_same_bytes(
 
 
 def test_a_dataset_without_usable_targets_is_refused_by_name(policy_folder: Path, tmp_path: Path) -> None:
-    given = stored(tmp_path, policy_folder, response="")
+    given = warm_up_inputs(tmp_path, policy_folder, response="")
     digest = given.refs["dataset"].digest[:12]
     for change, message in (
         ({"target": "response"}, "of 6 samples of the split train, 6 have no `response`"),
@@ -137,7 +119,7 @@ def test_an_answer_alone_keeps_the_prompts_format() -> None:
 
 
 def test_targets_end_with_eos_and_stand_under_the_rounds_own_prompt(policy_folder: Path, tmp_path: Path) -> None:
-    given = stored(tmp_path, policy_folder)
+    given = warm_up_inputs(tmp_path, policy_folder)
     processor, reader = load_processor(policy_folder), DatasetReader(given.store.get(given.refs["dataset"]))
     made = make_targets(reader, processor, "response", 1024, lambda: None)
     assert [group.sample_id for group in made.groups] == [f"s{i:02d}" for i in range(5)] and made.without == 1

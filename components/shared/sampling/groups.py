@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,11 +11,11 @@ from components.shared.dataset import DatasetReader
 from components.shared.generation import Prompt, Sampled, Sampler
 from components.shared.groups import groups_from_parquet, groups_to_parquet
 from components.shared.ledger import Ledger
-from components.shared.progress import progress
 from components.shared.rewards import RewardSettings, score
 from components.shared.sampling.settings import SamplingSettings
 from components.shared.sampling.tokens import banned_among, load_tokenizer
 from components.shared.schemas import ArtifactRef, Augmentation, Group, Sample
+from components.shared.sharding import Chunk, made_chunks
 
 
 @dataclass(frozen=True)
@@ -57,25 +58,25 @@ def build_prompt(reader: DatasetReader, request: Request) -> Prompt:
 def sample_groups(
     sampling: Sampling, requests: Sequence[Request], *, purpose: str, label: str, n: int | None = None
 ) -> list[Group]:
-    """A scored group of `n` responses (num_generations by default) a request, in the requests' order.
+    """A scored group of `n` responses (num_generations by default) a request, in the requests' order; in a shard its share.
 
     `purpose` keys the seeds and names the chunks, so that two uses in one step do not meet; `label` is what progress
     shows. Raises ValueError, naming the sample, if the sampler gives back something else than was asked for.
     """
     count = n or sampling.settings.num_generations
     size = sampling.settings.chunk_prompts
-    groups: list[Group] = []
-    with progress(label, total=len(requests), unit="prompts") as advance:
-        for index, start in enumerate(range(0, len(requests), size)):
-            chunk = requests[start : start + size]
 
-            def make(chunk: Sequence[Request] = chunk) -> bytes:
-                return groups_to_parquet(_sample_chunk(sampling, chunk, purpose, count))
+    def chunk(index: int) -> Chunk:
+        these = requests[index * size : (index + 1) * size]
+        return Chunk(
+            name=f"{purpose}-{index:05d}.parquet",
+            prompts=len(these),
+            make=lambda: groups_to_parquet(_sample_chunk(sampling, these, purpose, count)),
+        )
 
-            data = sampling.ledger.chunk(sampling.key, f"{purpose}-{index:05d}.parquet", make)
-            groups += groups_from_parquet(data)
-            advance(len(chunk))
-    return groups
+    chunks = [chunk(index) for index in range(math.ceil(len(requests) / size))]
+    made = made_chunks(sampling.ledger, sampling.key, chunks, label=label, unit="prompts")
+    return [group for data in made for group in groups_from_parquet(data)]
 
 
 def _sample_chunk(sampling: Sampling, requests: Sequence[Request], purpose: str, n: int) -> list[Group]:

@@ -97,9 +97,18 @@ def _put_part(bucket: Bucket, multipart: _Multipart, number: int) -> int:
     checksum = sha256_base64(data)
     if not _same(multipart.parts.get(number), data, checksum):
         part = {"UploadId": multipart.upload_id, "PartNumber": number, "ChecksumSHA256": checksum}
-        sent = bucket.call(
-            item.key, lambda: bucket.client.upload_part(Bucket=bucket.name, Key=item.key, Body=data, **part)
-        )
+
+        def send() -> dict[str, Any] | None:
+            try:
+                return bucket.client.upload_part(Bucket=bucket.name, Key=item.key, Body=data, **part)
+            except ClientError as error:
+                if code_of(error) == "NoSuchUpload":  # another process, which went on with it too, was done first
+                    return None
+                raise
+
+        sent = bucket.call(item.key, send)
+        if sent is None:
+            return len(data)
         multipart.parts[number] = {"PartNumber": number, "ETag": sent["ETag"]}
     multipart.parts[number]["ChecksumSHA256"] = checksum
     return len(data)
@@ -118,7 +127,8 @@ def _complete(bucket: Bucket, multipart: _Multipart) -> None:
     """Make the object of its parts. Another process that did the same in the meantime did it with equal bytes."""
     item = multipart.item
     names = ("PartNumber", "ETag", "ChecksumSHA256")
-    parts = [{name: multipart.parts[number][name] for name in names} for number in sorted(multipart.parts)]
+    all_sent = len(multipart.parts) == bucket.part_count(item.size)
+    parts = [{name: multipart.parts[number][name] for name in names} for number in sorted(multipart.parts) if all_sent]
     whole = {"UploadId": multipart.upload_id, "MultipartUpload": {"Parts": parts}}
 
     def complete() -> None:
@@ -128,6 +138,7 @@ def _complete(bucket: Bucket, multipart: _Multipart) -> None:
             if code_of(error) != "NoSuchUpload":
                 raise
 
-    bucket.call(item.key, complete)
+    if all_sent:
+        bucket.call(item.key, complete)
     if not _is_there(bucket, item):
         raise StoreError(f"s3://{bucket.name}/{item.key}: its upload was aborted by someone else; rerun")
