@@ -8,6 +8,8 @@ if [ "$1" = --code ]; then
   exec pip install --quiet --no-deps --target "$2" .
 fi
 for wanted in "$@"; do
+  # For GPUs exactly the registry's build, which brings CUDA: by "==" a build for CPUs wins wherever pip is offered one.
+  [ "$wanted-${VARIANT:-}" = torch-gpu ] && wanted=torch===$(sed -n 's/^torch==//p' docker/constraints.txt)
   pip install --quiet --constraint docker/constraints.txt "$wanted"
 done
 pip uninstall --quiet --yes deepvideo-r1-pipelines 2>/dev/null
@@ -16,3 +18,9 @@ pip uninstall --quiet --yes deepvideo-r1-pipelines 2>/dev/null
 for name in torchaudio torchcodec; do
   python -c "import $name" 2>/dev/null || pip uninstall --quiet --yes "$name" 2>/dev/null
 done
+
+# What an image for GPUs must not lack, whatever pip was offered.
+if [ "$1-${VARIANT:-}" = torch-gpu ] && ! python -c 'import torch; exit(torch.version.cuda is None)'; then
+  echo "torch has no CUDA here, so this would be no image for GPUs: see where pip takes torch from (pip config list)" >&2
+  exit 1
+fi

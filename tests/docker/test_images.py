@@ -117,13 +117,32 @@ for module in modules:
     assert ("torch" in refused) == (role == "light") and ("vllm" in refused) == (role != "generation")
 
 
+def pins() -> dict[str, str]:
+    """Every pinned distribution and its version."""
+    lines = (ROOT / "docker" / "constraints.txt").read_text().splitlines()
+    named = (line.partition("==") for line in lines if line and not line.startswith("#"))
+    return {canonicalize_name(name): version for name, _, version in named}
+
+
 def test_everything_that_an_image_installs_by_name_is_pinned() -> None:
-    pinned = {line.partition("==")[0] for line in (ROOT / "docker" / "constraints.txt").read_text().splitlines()}
-    pinned = {canonicalize_name(name) for name in pinned if name and not name.startswith("#")}
     own = canonicalize_name(PROJECT["name"])
     extras = [names for extra, names in PROJECT["optional-dependencies"].items() if extra != "dev"]
     named = PROJECT["dependencies"] + [item for names in extras for item in names]
-    assert {canonicalize_name(Requirement(item).name) for item in named} - {own} <= pinned
+    assert {canonicalize_name(Requirement(item).name) for item in named} - {own} <= pins().keys()
+
+
+def test_the_pins_are_of_one_mind_for_gpus_too_and_leave_nothing_open(tmp_path: Path) -> None:
+    """What pip would install for GPUs, on any machine: PyTorch with CUDA, every version one of the pins."""
+    report = tmp_path / "report.json"
+    resolving = ["install", "--dry-run", "--ignore-installed", "--quiet", "--report", str(report)]
+    wanted = ["-c", "docker/constraints.txt", f"torch==={pins()['torch']}", ".[gpu]"]
+    done = subprocess.run([sys.executable, "-m", "pip", *resolving, *wanted], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [item["metadata"] for item in json.loads(report.read_text())["install"]]
+    versions = {canonicalize_name(item["name"]): item["version"] for item in found}
+    del versions[canonicalize_name(PROJECT["name"])]
+    assert {"torch", "vllm", "deepspeed", "triton", "nvidia-nccl-cu13"} <= versions.keys()
+    assert versions == {name: pins().get(name) for name in versions}
 
 
 def test_the_image_of_mlflow_installs_its_extra() -> None:
