@@ -145,6 +145,50 @@ def test_the_pins_are_of_one_mind_for_gpus_too_and_leave_nothing_open(tmp_path: 
     assert versions == {name: pins().get(name) for name in versions}
 
 
+@pytest.mark.parametrize(
+    ("variant", "index", "offered", "asked"),
+    [
+        ("cpu", "", True, ["torch=={}+cpu"]),
+        ("cpu", "", False, ["torch=={}+cpu", "--extra-index-url https://download.pytorch.org/whl/cpu torch=={}+cpu"]),
+        ("gpu", "", True, ["torch==={}"]),
+        ("gpu", "https://mirror/cu130", True, ["--extra-index-url https://mirror/cu130 torch=={}"]),
+    ],
+)
+def test_torch_comes_from_where_its_variant_has_it(
+    tmp_path: Path, variant: str, index: str, offered: bool, asked: list[str]
+) -> None:
+    calls = record_python(
+        tmp_path, pip=f'[ {int(offered)} = 1 ] || case "$*" in *--extra-index-url*) ;; *) exit 1 ;; esac'
+    )
+    done = install_torch(tmp_path, variant, TORCH_INDEX=index)
+    assert done.returncode == 0, done.stderr
+    pins_file = str(ROOT / "docker" / "constraints.txt")
+    given = [line.partition(pins_file)[2].strip() for line in calls.read_text().splitlines() if pins_file in line]
+    assert given == [item.format(pins()["torch"]) for item in asked]
+
+
+def test_a_torch_without_cuda_is_no_gpu_variant(tmp_path: Path) -> None:
+    record_python(tmp_path, cuda="exit 1")
+    assert install_torch(tmp_path, "cpu").returncode == 0
+    done = install_torch(tmp_path, "gpu")
+    assert done.returncode == 1 and "has no CUDA" in done.stderr and "TORCH_INDEX" in done.stderr
+
+
+def record_python(folder: Path, pip: str = ":", cuda: str = ":") -> Path:
+    """A `python` that notes what it is asked and does `pip` for pip and `cuda` for the look at torch; where it notes."""
+    calls = folder / "calls"
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\necho "$*" >>{calls}\nif [ "$1" = -m ]; then {pip}\nelse {cuda}\nfi\n')
+    python.chmod(0o755)
+    return calls
+
+
+def install_torch(folder: Path, variant: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    known = {**os.environ, "TORCH_INDEX": "", "PATH": f"{folder}:{os.environ['PATH']}", **variables}
+    script = str(ROOT / "docker" / "torch.sh")
+    return subprocess.run([script, variant], env=known, capture_output=True, text=True)
+
+
 def test_the_image_of_mlflow_installs_its_extra() -> None:
     (installed,) = re.findall(r"FROM building AS building-mlflow\n.*install\.sh (.+)\n", DOCKERFILE)
     assert set(installed.split()) == set(PROJECT["optional-dependencies"]["mlflow"])
