@@ -12,6 +12,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import track
+
 from components.shared.images import ROLES, image
 from components.shared.store.s3_client import open_client as open_s3
 from components.shared.tracking.client import open_client as open_mlflow
@@ -34,11 +37,17 @@ def check_store(folder: RunFolder) -> list[str]:
             faults.append(f"bucket {bucket}: versioning is off")
     with tempfile.TemporaryDirectory() as scratch, empty_cache(Path(scratch)):
         versions = folder.open_store().versions()
-        for version in versions:
+        terminal = Console(file=sys.stdout)  # stays when what the command prints of each version is left out
+        unreadable = []
+        for version in track(versions, "Reading every version back", console=terminal):
             try:
-                get_version(version, Path(scratch) / "got" / version.replace("/", "-"), folder.store)
+                with contextlib.redirect_stdout(None):
+                    get_version(version, Path(scratch) / "got" / version.replace("/", "-"), folder.store)
             except Exception as error:  # each version is told, not only the first that cannot be read
-                faults.append(f"{version}: {error}")
+                unreadable.append(f"{version}: {error}")
+    read = len(versions) - len(unreadable)
+    print(f"{folder.store}: {read} of {len(versions)} versions read back, every file verified by its SHA-256")
+    faults += unreadable
     return faults if versions else [f"{folder.store}: holds no version"]
 
 

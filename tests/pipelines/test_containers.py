@@ -20,8 +20,10 @@ import yaml
 from mlflow import MlflowClient
 
 from components.shared.images import image
+from components.shared.schemas import Kind
 from pipelines import cli
 from pipelines.containers import engine as engines
+from pipelines.containers.check import check_store
 from pipelines.containers.names import STORE, TRACKING
 from pipelines.containers.runner import InContainers
 from pipelines.containers.services import services
@@ -46,6 +48,29 @@ def test_a_local_pipelines_tasks_name_the_images_that_a_machine_without_gpu_has(
     settings = build_settings({"training_pods.gpu_count": 1})
     found = images_of(compile_pipeline(settings, tmp_path / "p.yaml", cluster=False))
     assert found["exec-train-policy"] == image("training") and found["exec-evaluate-base"] == image("generation", True)
+
+
+def test_the_check_after_a_run_names_every_version_that_cannot_be_read_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    assert check_store(folder) == [f"{folder.store}: holds no version"]
+    versions = []
+    kinds: tuple[Kind, ...] = ("policy", "dataset", "state")
+    for kind in kinds:
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "file").write_text(kind)
+        stored = folder.open_store().put(tmp_path / kind, kind)
+        versions.append(f"{kind}/{stored.digest}")
+    assert check_store(folder) == []
+    assert "3 of 3 versions read back, every file verified" in capsys.readouterr().out
+    for version in versions[:2]:
+        broken = Path(folder.store) / version / "file"
+        broken.chmod(0o644)
+        broken.write_text("another")
+    faults = check_store(folder)
+    assert sorted(fault.partition(":")[0] for fault in faults) == sorted(versions[:2])
+    assert "1 of 3 versions read back" in capsys.readouterr().out
 
 
 @pytest.fixture
